@@ -1,0 +1,19 @@
+"""The networks, one file each, every one with `from_pretrained` and `save_pretrained`."""
+
+from hf_faceenh.models.detector import FaceDetections, FaceDetector, FaceDetectorOutput
+from hf_faceenh.models.discriminator import FaceDiscriminator
+from hf_faceenh.models.enhancer import FaceEnhancer, FaceEnhancerOutput
+from hf_faceenh.models.gpen import GPENFaceEnhancer
+from hf_faceenh.models.super_resolver import SuperResolver, SuperResolverOutput
+
+__all__ = [
+    "FaceDetections",
+    "FaceDetector",
+    "FaceDetectorOutput",
+    "FaceDiscriminator",
+    "FaceEnhancer",
+    "FaceEnhancerOutput",
+    "GPENFaceEnhancer",
+    "SuperResolver",
+    "SuperResolverOutput",
+]

@@ -1,0 +1,240 @@
+"""Our own face enhancer: convolutional network → noise features, linear mapping network → attribute feature,
+generating network → image."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import BaseOutput
+from torch import nn
+
+SLOPE = 0.2  # of every leaky ReLU here
+
+
+@dataclass
+class FaceEnhancerOutput(BaseOutput):
+    """What a face enhancer returns.
+
+    Args:
+        sample: the enhanced faces, `[B, 3, S, S]` RGB in [-1, 1], not clamped.
+        noise_features: the convolutional network's output at every resolution, from S×S down to 4×4, each
+            `[B, C, r, r]`; `None` unless asked for.
+        attribute_feature: the linear mapping network's output, `[B, D]`; `None` unless asked for.
+    """
+
+    sample: torch.Tensor
+    noise_features: tuple[torch.Tensor, ...] | None = None
+    attribute_feature: torch.Tensor | None = None
+
+
+def check_faces(model: ModelMixin, sample: torch.Tensor) -> None:
+    """Raises a `ValueError` unless `sample` is `[B, 3, S, S]` with S = `model.config.sample_size`."""
+    size = model.config.sample_size
+    if sample.ndim != 4 or tuple(sample.shape[1:]) != (3, size, size):
+        is_rgb = sample.ndim == 4 and sample.shape[1] == 3
+        hint = "Resize or align the faces first" if is_rgb else "Drop the alpha channel"
+        raise ValueError(
+            f"{type(model).__name__} expects [B, 3, {size}, {size}] in [-1, 1]; got {list(sample.shape)}. "
+            f"{hint}, or pass the picture through FaceEnhancePipeline."
+        )
+
+
+class ConvolutionalNetwork(nn.Module):
+    """`[B, 3, S, S]` → noise features: one map per resolution, S, S/2, …, 4.
+
+    `channels` holds the output channels of every convolution: one for the first resolution, two (stride 2, stride 1)
+    for each one below it.
+    """
+
+    def __init__(self, channels: Sequence[Sequence[int]]):
+        super().__init__()
+        (stem,), *rest = channels
+        self.stem = nn.Conv2d(3, stem, 3, padding=1)
+        self.stages = nn.ModuleList()
+        width = stem
+        for down, keep in rest:
+            self.stages.append(
+                nn.ModuleList([nn.Conv2d(width, down, 3, stride=2, padding=1), nn.Conv2d(down, keep, 3, padding=1)])
+            )
+            width = keep
+        self.gradient_checkpointing = False
+
+    @staticmethod
+    def _stage(stage: nn.ModuleList, hidden: torch.Tensor) -> torch.Tensor:
+        for conv in stage:
+            hidden = F.leaky_relu(conv(hidden), SLOPE)
+        return hidden
+
+    def forward(self, sample: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        features = [F.leaky_relu(self.stem(sample), SLOPE)]
+        for stage in self.stages:
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                features.append(self._gradient_checkpointing_func(self._stage, stage, features[-1]))
+            else:
+                features.append(self._stage(stage, features[-1]))
+        return tuple(features)
+
+
+class LinearMappingNetwork(nn.Module):
+    """The flattened 4×4 noise feature `[B, 16·C]` → attribute feature `[B, channels[-1]]`."""
+
+    def __init__(self, in_features: int, channels: Sequence[int]):
+        super().__init__()
+        widths = [in_features, *channels]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+
+    def forward(self, flat: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            flat = F.leaky_relu(layer(flat), SLOPE)
+        return flat
+
+
+class StyledConvolution(nn.Module):
+    """A 3×3 convolution whose input channels the attribute feature scales by 1 + linear(attribute)."""
+
+    def __init__(self, in_channels: int, out_channels: int, style_dim: int):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.style = nn.Linear(style_dim, in_channels)
+
+    def forward(self, hidden: torch.Tensor, attribute: torch.Tensor) -> torch.Tensor:
+        scale = 1 + self.style(attribute)
+        return F.leaky_relu(self.conv(hidden * scale[:, :, None, None]), SLOPE)
+
+
+class GeneratingNetwork(nn.Module):
+    """A learned 4×4 constant → image residual `[B, 3, S, S]`.
+
+    Per resolution 4, 8, …, S: enlarge by 2 (nearest), concatenate the noise feature, two styled convolutions.
+    `channels` holds their output channels, from 4×4 up; `noise_channels` those of the noise features, likewise.
+    """
+
+    def __init__(
+        self, channels: Sequence[Sequence[int]], noise_channels: Sequence[int], constant_channels: int, style_dim: int
+    ):
+        super().__init__()
+        self.constant = nn.Parameter(torch.randn(1, constant_channels, 4, 4))
+        self.stages = nn.ModuleList()
+        width = constant_channels
+        for (first, second), noise in zip(channels, noise_channels, strict=True):
+            self.stages.append(
+                nn.ModuleList(
+                    [StyledConvolution(width + noise, first, style_dim), StyledConvolution(first, second, style_dim)]
+                )
+            )
+            width = second
+        self.to_rgb = nn.Conv2d(width, 3, 3, padding=1)
+        self.gradient_checkpointing = False
+
+    @staticmethod
+    def _stage(stage: nn.ModuleList, hidden: torch.Tensor, noise: torch.Tensor, attribute: torch.Tensor):
+        if hidden.shape[-1] != noise.shape[-1]:
+            hidden = F.interpolate(hidden, scale_factor=2, mode="nearest")
+        hidden = torch.cat([hidden, noise], dim=1)
+        for layer in stage:
+            hidden = layer(hidden, attribute)
+        return hidden
+
+    def forward(self, noise_features: Sequence[torch.Tensor], attribute: torch.Tensor) -> torch.Tensor:
+        hidden = self.constant.expand(len(attribute), -1, -1, -1)
+        for stage, noise in zip(self.stages, reversed(noise_features), strict=True):
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                hidden = self._gradient_checkpointing_func(self._stage, stage, hidden, noise, attribute)
+            else:
+                hidden = self._stage(stage, hidden, noise, attribute)
+        return self.to_rgb(hidden)
+
+
+class FaceEnhancer(ModelMixin, ConfigMixin):
+    """Restores aligned faces: `[B, 3, S, S]` RGB in [-1, 1] → the same, sharper.
+
+    The structure is that of GPEN (Yang et al. 2021: noise features and an attribute feature from the poor face steer a
+    generator), reshaped to learn from nothing on modest hardware: a U-shaped generator without demodulation, blur or
+    equalised learning rate, whose output is added to the input.
+
+    Every convolution's and linear layer's width is its own number in the config, because training reduces them one by
+    one.
+
+    Args:
+        sample_size: side S of the faces in px, 4·2ⁿ.
+        encoder_channels: output channels of the convolutional network's convolutions, per resolution S, S/2, …, 4:
+            `[stem], [stride 2, stride 1], …`.
+        mapping_channels: output features of the linear mapping network's layers; the last is the attribute feature's.
+        constant_channels: channels of the learned 4×4 constant.
+        decoder_channels: output channels of the generating network's convolutions, per resolution 4, 8, …, S.
+        license: what the weights may be used for, for `hf-faceenh info` and model cards.
+    """
+
+    _supports_gradient_checkpointing = True
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int = 256,
+        encoder_channels: Sequence[Sequence[int]] = (
+            (16,), (32, 32), (64, 64), (96, 96), (96, 96), (96, 96), (96, 96),
+        ),
+        mapping_channels: Sequence[int] = (128, 128),
+        constant_channels: int = 96,
+        decoder_channels: Sequence[Sequence[int]] = (
+            (96, 96), (96, 96), (96, 96), (96, 96), (64, 64), (32, 32), (16, 16),
+        ),
+        license: str | None = None,
+    ):  # fmt: skip
+        super().__init__()
+        resolutions = int(math.log2(sample_size)) - 1
+        if sample_size != 2 ** (resolutions + 1) or sample_size < 8:
+            raise ValueError(f"sample_size must be a power of two from 8 up; got {sample_size}.")
+        for name, channels in (("encoder_channels", encoder_channels), ("decoder_channels", decoder_channels)):
+            if len(channels) != resolutions:
+                raise ValueError(
+                    f"sample_size {sample_size} has {resolutions} resolutions; {name} has {len(channels)} entries."
+                )
+        noise_channels = [channels[-1] for channels in reversed(encoder_channels)]
+        self.convolutional_network = ConvolutionalNetwork(encoder_channels)
+        self.mapping_network = LinearMappingNetwork(16 * noise_channels[0], mapping_channels)
+        self.generating_network = GeneratingNetwork(
+            decoder_channels, noise_channels, constant_channels, mapping_channels[-1]
+        )
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """He et al. 2015: every layer keeps its input's variance. PyTorch's default loses two thirds of it at each of
+        28 layers, until the deep ones' gradients are below Adam's epsilon and the network stays at the identity.
+        """
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(module.weight, a=SLOPE)
+                nn.init.zeros_(module.bias)
+        for stage in self.generating_network.stages:
+            for layer in stage:
+                layer.style.weight.mul_(0.1)  # starts near the plain convolution
+        self.generating_network.to_rgb.weight.mul_(0.02)  # starts near the input picture
+
+    def forward(
+        self, sample: torch.Tensor, return_features: bool = False, return_dict: bool = True
+    ) -> FaceEnhancerOutput | tuple[torch.Tensor, ...]:
+        """
+        Args:
+            sample: poor faces, `[B, 3, S, S]` RGB in [-1, 1].
+            return_features: also return the noise features and the attribute feature.
+            return_dict: return a `FaceEnhancerOutput`; else a tuple of its entries that are not `None`.
+
+        Raises:
+            ValueError: for another shape.
+        """
+        check_faces(self, sample)
+        noise_features = self.convolutional_network(sample)
+        attribute_feature = self.mapping_network(noise_features[-1].flatten(1))
+        image = sample + self.generating_network(noise_features, attribute_feature)
+        output = FaceEnhancerOutput(
+            sample=image,
+            noise_features=noise_features if return_features else None,
+            attribute_feature=attribute_feature if return_features else None,
+        )
+        return output if return_dict else output.to_tuple()

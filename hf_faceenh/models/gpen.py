@@ -1,0 +1,199 @@
+"""GPEN as published (Yang et al. 2021, "GAN Prior Embedded Network for Blind Face Restoration in the Wild")."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import nn
+
+from .enhancer import FaceEnhancerOutput, check_faces
+from .layers import EqualizedConv2d, EqualizedLinear, PixelNorm, StyledConv2d, ToRGB, Upsample
+
+
+def published_channels(size: int, channel_multiplier: int, narrow: float) -> dict[int, int]:
+    """Resolution (4, 8, …, size) → channels, as in GPEN's published code."""
+    channels = {resolution: 512 for resolution in (4, 8, 16, 32)}
+    channels |= {2**i: 2 ** (14 - i) * channel_multiplier for i in range(6, 11)}
+    return {resolution: int(count * narrow) for resolution, count in channels.items() if resolution <= size}
+
+
+def gpen_config(
+    size: int = 512, style_dim: int = 512, n_mlp: int = 8, channel_multiplier: int = 2, narrow: float = 1.0
+) -> dict:
+    """The published code's arguments → the config of a `GPENFaceEnhancer`.
+
+    GPEN-BFR-512 is the default; GPEN-BFR-1024 has `size=1024`, GPEN-BFR-256 `size=256, channel_multiplier=1,
+    narrow=0.5`.
+    """
+    channels = published_channels(size, channel_multiplier, narrow)
+    return {
+        "sample_size": size,
+        "encoder_channels": tuple(channels[resolution] for resolution in sorted(channels, reverse=True)),
+        "mapping_channels": (style_dim,) * (n_mlp + 1),
+        "constant_channels": channels[4],
+        "decoder_channels": tuple((count,) * (1 if resolution == 4 else 2) for resolution, count in channels.items()),
+    }
+
+
+class ConvolutionalNetwork(nn.Module):
+    """`[B, 3, S, S]` → noise features: one map per resolution, S, S/2, …, 4, of `channels` channels."""
+
+    def __init__(self, channels: Sequence[int]):
+        super().__init__()
+        self.layers = nn.ModuleList([EqualizedConv2d(3, channels[0], 1)])
+        self.layers += [
+            EqualizedConv2d(a, b, 3, downsample=True) for a, b in zip(channels, channels[1:], strict=False)
+        ]
+        self.gradient_checkpointing = False
+
+    def forward(self, sample: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        features = [sample]
+        for layer in self.layers:
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                features.append(self._gradient_checkpointing_func(layer, features[-1]))
+            else:
+                features.append(layer(features[-1]))
+        return tuple(features[1:])
+
+
+class LinearMappingNetwork(nn.Sequential):
+    """The flattened 4×4 noise feature `[B, 16·C]` → attribute feature `[B, channels[-1]]`."""
+
+    def __init__(self, in_features: int, channels: Sequence[int]):
+        super().__init__(
+            EqualizedLinear(in_features, channels[0], activation=True),
+            PixelNorm(),
+            *(
+                EqualizedLinear(a, b, lr_mul=0.01, activation=True)
+                for a, b in zip(channels, channels[1:], strict=False)
+            ),
+        )
+
+
+class GeneratingStage(nn.Module):
+    """One resolution: styled convolutions (the first of two enlarges), and its addition to the image.
+
+    `[B, in_channels, r/2, r/2]` → `[B, channels[-1] + noise_channels, r, r]` and `[B, 3, r, r]`.
+    """
+
+    def __init__(self, in_channels: int, channels: Sequence[int], noise_channels: int, style_dim: int):
+        super().__init__()
+        self.upsample = Upsample() if len(channels) == 2 else None  # the first stage has one convolution, at 4×4
+        self.convolutions = nn.ModuleList()
+        for count in channels:
+            upsample = self.upsample is not None and len(self.convolutions) == 0
+            self.convolutions.append(StyledConv2d(in_channels, count, noise_channels, style_dim, upsample))
+            in_channels = count + noise_channels
+        self.to_rgb = ToRGB(in_channels, style_dim)
+
+    def forward(
+        self, hidden: torch.Tensor, image: torch.Tensor | None, noise: torch.Tensor, attribute: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        for convolution in self.convolutions:
+            hidden = convolution(hidden, noise, attribute)
+        addition = self.to_rgb(hidden, attribute)
+        return hidden, addition if self.upsample is None else self.upsample(image) + addition
+
+
+class GeneratingNetwork(nn.Module):
+    """A learned 4×4 constant, noise features and the attribute feature → image `[B, 3, S, S]`."""
+
+    def __init__(
+        self, channels: Sequence[Sequence[int]], noise_channels: Sequence[int], constant_channels: int, style_dim: int
+    ):
+        super().__init__()
+        self.constant = nn.Parameter(torch.randn(1, constant_channels, 4, 4))
+        self.stages = nn.ModuleList()
+        width = constant_channels
+        for counts, noise in zip(channels, noise_channels, strict=True):
+            self.stages.append(GeneratingStage(width, counts, noise, style_dim))
+            width = counts[-1] + noise
+        self.gradient_checkpointing = False
+
+    def forward(self, noise_features: Sequence[torch.Tensor], attribute: torch.Tensor) -> torch.Tensor:
+        hidden = self.constant.repeat(len(attribute), 1, 1, 1).contiguous(memory_format=torch.channels_last)
+        image = None
+        for stage, noise in zip(self.stages, reversed(noise_features), strict=True):
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                hidden, image = self._gradient_checkpointing_func(stage, hidden, image, noise, attribute)
+            else:
+                hidden, image = stage(hidden, image, noise, attribute)
+        return image
+
+
+class GPENFaceEnhancer(ModelMixin, ConfigMixin):
+    """Restores aligned faces with GPEN's published network: `[B, 3, S, S]` RGB in [-1, 1] → the same, sharper.
+
+    For published checkpoints (`hf_faceenh.convert`) and as a teacher. `gpen_config` gives the config of a published
+    size; the defaults are those of GPEN-BFR-512. Every layer's width is its own number in the config.
+
+    Args:
+        sample_size: side S of the faces in px, 4·2ⁿ.
+        encoder_channels: output channels of the convolutional network's convolutions, at S, S/2, …, 4.
+        mapping_channels: output features of the linear mapping network's layers; the last is the attribute feature's.
+        constant_channels: channels of the learned 4×4 constant.
+        decoder_channels: output channels of the generating network's convolutions, per resolution 4, 8, …, S: one at
+            4, two at every other. The noise feature's channels come on top of them.
+        license: what the weights may be used for, for `hf-faceenh info` and model cards.
+    """
+
+    _supports_gradient_checkpointing = True
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int = 512,
+        encoder_channels: Sequence[int] = (64, 128, 256, 512, 512, 512, 512, 512),
+        mapping_channels: Sequence[int] = (512,) * 9,
+        constant_channels: int = 512,
+        decoder_channels: Sequence[Sequence[int]] = (
+            (512,), (512, 512), (512, 512), (512, 512), (512, 512), (256, 256), (128, 128), (64, 64),
+        ),
+        license: str | None = None,
+    ):  # fmt: skip
+        super().__init__()
+        resolutions = int(math.log2(sample_size)) - 1
+        if sample_size != 2 ** (resolutions + 1) or sample_size < 8:
+            raise ValueError(f"sample_size must be a power of two from 8 up; got {sample_size}.")
+        for name, channels in (("encoder_channels", encoder_channels), ("decoder_channels", decoder_channels)):
+            if len(channels) != resolutions:
+                raise ValueError(
+                    f"sample_size {sample_size} has {resolutions} resolutions; {name} has {len(channels)} entries."
+                )
+        if [len(counts) for counts in decoder_channels] != [1] + [2] * (resolutions - 1):
+            raise ValueError(
+                f"decoder_channels needs one entry at 4×4 and two at every other resolution; got {decoder_channels}."
+            )
+        noise_channels = encoder_channels[::-1]
+        self.convolutional_network = ConvolutionalNetwork(encoder_channels)
+        self.mapping_network = LinearMappingNetwork(16 * noise_channels[0], mapping_channels)
+        self.generating_network = GeneratingNetwork(
+            decoder_channels, noise_channels, constant_channels, mapping_channels[-1]
+        )
+
+    def forward(
+        self, sample: torch.Tensor, return_features: bool = False, return_dict: bool = True
+    ) -> FaceEnhancerOutput | tuple[torch.Tensor, ...]:
+        """
+        Args:
+            sample: poor faces, `[B, 3, S, S]` RGB in [-1, 1].
+            return_features: also return the noise features and the attribute feature.
+            return_dict: return a `FaceEnhancerOutput`; else a tuple of its entries that are not `None`.
+
+        Raises:
+            ValueError: for another shape.
+        """
+        check_faces(self, sample)
+        # Convolutions, and channel-wise scaling even more so, are faster with the channels innermost.
+        sample = sample.contiguous(memory_format=torch.channels_last)
+        noise_features = self.convolutional_network(sample)
+        attribute_feature = self.mapping_network(noise_features[-1].flatten(1))
+        image = self.generating_network(noise_features, attribute_feature)
+        output = FaceEnhancerOutput(
+            sample=image.contiguous(),
+            noise_features=noise_features if return_features else None,
+            attribute_feature=attribute_feature if return_features else None,
+        )
+        return output if return_dict else output.to_tuple()

@@ -1,0 +1,162 @@
+"""SuperResolver: enlarges whole photographs (Real-ESRGAN's two architectures, Wang et al. 2021)."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import BaseOutput
+from torch import nn
+
+ARCHITECTURES = ("compact", "rrdb")
+SCALES = (1, 2, 4)
+SLOPE = 0.2  # of every leaky ReLU in RRDB
+
+
+@dataclass
+class SuperResolverOutput(BaseOutput):
+    """What a super-resolver returns.
+
+    Args:
+        sample: the enlarged pictures, `[B, 3, sH, sW]` RGB in [0, 1], not clamped.
+    """
+
+    sample: torch.Tensor
+
+
+class DenseBlock(nn.Module):
+    """Five 3×3 convolutions, each of which sees all outputs before it; the sum with the input."""
+
+    def __init__(self, num_feat: int, num_grow_ch: int):
+        super().__init__()
+        for i in range(1, 5):
+            setattr(self, f"conv{i}", nn.Conv2d(num_feat + (i - 1) * num_grow_ch, num_grow_ch, 3, padding=1))
+        self.conv5 = nn.Conv2d(num_feat + 4 * num_grow_ch, num_feat, 3, padding=1)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        seen = [hidden]
+        for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
+            seen.append(F.leaky_relu(conv(torch.cat(seen, 1)), SLOPE))
+        return self.conv5(torch.cat(seen, 1)) * 0.2 + hidden
+
+
+class ResidualInResidualDenseBlock(nn.Module):
+    """Three dense blocks; the sum with the input."""
+
+    def __init__(self, num_feat: int, num_grow_ch: int):
+        super().__init__()
+        self.rdb1 = DenseBlock(num_feat, num_grow_ch)
+        self.rdb2 = DenseBlock(num_feat, num_grow_ch)
+        self.rdb3 = DenseBlock(num_feat, num_grow_ch)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.rdb3(self.rdb2(self.rdb1(hidden))) * 0.2 + hidden
+
+
+class SuperResolver(ModelMixin, ConfigMixin):
+    """Enlarges pictures by `config.scale`: `[B, 3, H, W]` RGB in [0, 1] → `[B, 3, sH, sW]`, any H, W ≥ 1.
+
+    The modules bear the published state dicts' key names: "compact" those of `SRVGGNetCompact` (`body.i`), "rrdb"
+    those of `RRDBNet` (`conv_first`, `body.i.rdbj.convk`, …).
+
+    Args:
+        architecture: "compact" (3×3 convolutions with PReLU at the input's size, then a pixel-shuffle; added to the
+            enlarged input) or "rrdb" (residual-in-residual dense blocks, then twice ×2).
+        scale: 1, 2 or 4. RRDB always enlarges its feature maps by 4; scales 2 and 1 start with a pixel-unshuffle by
+            2 and 4.
+        num_feat: channels of the feature maps.
+        num_conv: compact: convolutions between the first and the last one.
+        num_block: rrdb: residual-in-residual dense blocks.
+        num_grow_ch: rrdb: output channels of the convolutions inside a dense block.
+        license: what the weights may be used for, for `hf-faceenh info` and model cards.
+
+    Raises:
+        ValueError: for an unknown architecture or scale.
+    """
+
+    _supports_gradient_checkpointing = True  # of RRDB's blocks; a compact network keeps little
+
+    @register_to_config
+    def __init__(
+        self,
+        architecture: str = "compact",
+        scale: int = 2,
+        num_feat: int = 32,
+        num_conv: int = 6,
+        num_block: int = 23,
+        num_grow_ch: int = 32,
+        license: str | None = None,
+    ):
+        super().__init__()
+        if architecture not in ARCHITECTURES:
+            raise ValueError(f"SuperResolver architecture must be one of {ARCHITECTURES}; got {architecture!r}.")
+        if scale not in SCALES:
+            raise ValueError(f"SuperResolver scale must be one of {SCALES}; got {scale!r}.")
+        if architecture == "compact":
+            layers = [nn.Conv2d(3, num_feat, 3, padding=1), nn.PReLU(num_feat)]
+            for _ in range(num_conv):
+                layers += [nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.PReLU(num_feat)]
+            self.body = nn.ModuleList([*layers, nn.Conv2d(num_feat, 3 * scale**2, 3, padding=1)])
+        else:
+            self.conv_first = nn.Conv2d(3 * self._unshuffle**2, num_feat, 3, padding=1)
+            self.body = nn.ModuleList(ResidualInResidualDenseBlock(num_feat, num_grow_ch) for _ in range(num_block))
+            for name in ("conv_body", "conv_up1", "conv_up2", "conv_hr"):
+                setattr(self, name, nn.Conv2d(num_feat, num_feat, 3, padding=1))
+            self.conv_last = nn.Conv2d(num_feat, 3, 3, padding=1)
+        self.gradient_checkpointing = False
+
+    @property
+    def _unshuffle(self) -> int:
+        return 4 // self.config.scale if self.config.architecture == "rrdb" else 1
+
+    @property
+    def receptive_radius(self) -> int:
+        """How many input pixels away, at most, an output pixel can see on each side."""
+        if self.config.architecture == "compact":
+            return self.config.num_conv + 2
+        # 3×3 convolutions at the feature maps' size, at ×2 and twice at ×4, in pixels of the feature maps, rounded up;
+        # the last pixel of such a cell is up to one cell further away.
+        at_feature_size = 1 + 15 * self.config.num_block + 1
+        return (at_feature_size + 2) * self._unshuffle
+
+    def _compact(self, sample: torch.Tensor) -> torch.Tensor:
+        hidden = sample
+        for layer in self.body:
+            hidden = layer(hidden)
+        scale = self.config.scale
+        return F.pixel_shuffle(hidden, scale) + F.interpolate(sample, scale_factor=scale, mode="nearest")
+
+    def _rrdb(self, sample: torch.Tensor) -> torch.Tensor:
+        height, width = sample.shape[-2:]
+        factor, scale = self._unshuffle, self.config.scale
+        sample = F.pad(sample, (0, -width % factor, 0, -height % factor), mode="replicate")
+        first = self.conv_first(F.pixel_unshuffle(sample, factor))
+        hidden = first
+        for block in self.body:
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                hidden = self._gradient_checkpointing_func(block, hidden)
+            else:
+                hidden = block(hidden)
+        hidden = first + self.conv_body(hidden)
+        for conv in (self.conv_up1, self.conv_up2):
+            hidden = F.leaky_relu(conv(F.interpolate(hidden, scale_factor=2, mode="nearest")), SLOPE)
+        image = self.conv_last(F.leaky_relu(self.conv_hr(hidden), SLOPE))
+        return image[..., : height * scale, : width * scale]
+
+    def forward(self, sample: torch.Tensor, return_dict: bool = True) -> SuperResolverOutput | tuple[torch.Tensor]:
+        """
+        Args:
+            sample: pictures, `[B, 3, H, W]` RGB in [0, 1].
+            return_dict: return a `SuperResolverOutput`; else a tuple of its one entry.
+
+        Raises:
+            ValueError: for another shape.
+        """
+        if sample.ndim != 4 or sample.shape[1] != 3 or 0 in sample.shape[2:]:
+            raise ValueError(
+                f"SuperResolver expects [B, 3, H, W] in [0, 1]; got {list(sample.shape)}. "
+                "Convert the picture to RGB and drop the alpha channel first."
+            )
+        image = self._compact(sample) if self.config.architecture == "compact" else self._rrdb(sample)
+        return SuperResolverOutput(sample=image) if return_dict else (image,)

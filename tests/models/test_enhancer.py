@@ -1,0 +1,100 @@
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from hf_faceenh import FaceEnhancer
+
+# every convolution and linear layer of another width, so that a mixed-up pair of them cannot go unnoticed
+UNEVEN = {
+    "sample_size": 32,
+    "encoder_channels": [[3], [4, 5], [6, 7], [9, 10]],
+    "mapping_channels": [11, 12],
+    "constant_channels": 13,
+    "decoder_channels": [[14, 15], [16, 17], [18, 19], [20, 21]],
+}
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return FaceEnhancer(**UNEVEN).eval()
+
+
+def test_every_width_is_its_own_number_and_features_come_out_as_the_method_names_them(model, faces):
+    output = model(faces, return_features=True)
+    assert output.sample.shape == faces.shape
+    assert [tuple(f.shape) for f in output.noise_features] == [
+        (2, 3, 32, 32),
+        (2, 5, 16, 16),
+        (2, 7, 8, 8),
+        (2, 10, 4, 4),
+    ]
+    assert output.attribute_feature.shape == (2, 12)
+    assert model(faces).noise_features is None
+
+
+def test_the_three_networks_compose_to_the_forward(model, faces):
+    noise_features = model.convolutional_network(faces)
+    attribute = model.mapping_network(noise_features[-1].flatten(1))
+    torch.testing.assert_close(model(faces).sample, faces + model.generating_network(noise_features, attribute))
+
+
+def test_batch_equals_single(model, faces):
+    together = model(faces).sample
+    alone = torch.cat([model(face[None]).sample for face in faces])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+def test_starts_near_its_input():
+    torch.manual_seed(0)
+    face = torch.rand(1, 3, 256, 256) * 2 - 1
+    change = (FaceEnhancer()(face).sample - face).abs().mean()
+    assert 0 < change < 0.1
+
+
+def test_default_is_as_documented():
+    model = FaceEnhancer()
+    assert 2.2e6 < sum(p.numel() for p in model.parameters()) < 2.4e6
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 3, 256, 256))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(2.78, abs=0.01)
+
+
+def test_save_and_load(model, faces, tmp_path):
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "diffusion_pytorch_model.safetensors").exists()
+    torch.testing.assert_close(FaceEnhancer.from_pretrained(tmp_path)(faces).sample, model(faces).sample)
+    half = FaceEnhancer.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half(faces.bfloat16()).sample.float(), model(faces).sample, atol=0.05, rtol=0)
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(faces):
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        model = FaceEnhancer(**UNEVEN)
+        if checkpointing:
+            model.enable_gradient_checkpointing()
+        model(faces).sample.square().mean().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 32, 32), (1, 3, 64, 64), (3, 32, 32)])
+def test_another_shape_is_refused_in_one_line(model, shape):
+    with pytest.raises(ValueError, match=r"FaceEnhancer expects \[B, 3, 32, 32\] in \[-1, 1\]; got") as error:
+        model(torch.zeros(shape))
+    assert "\n" not in str(error.value)
+
+
+def test_unfitting_channels_are_refused():
+    with pytest.raises(ValueError, match="sample_size 64 has 5 resolutions; encoder_channels has 4"):
+        FaceEnhancer(**UNEVEN | {"sample_size": 64})
+    with pytest.raises(ValueError, match="power of two"):
+        FaceEnhancer(sample_size=48)

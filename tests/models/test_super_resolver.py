@@ -1,0 +1,162 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import hf_faceenh
+from hf_faceenh.models.super_resolver import SuperResolver, SuperResolverOutput
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests/data/golden"
+BUNDLED = Path(hf_faceenh.__file__).parent / "weights/super_resolver"
+
+
+def small(architecture="compact", scale=2):
+    torch.manual_seed(0)
+    return SuperResolver(architecture, scale, num_feat=4, num_conv=2, num_block=1, num_grow_ch=2).eval()
+
+
+@pytest.mark.parametrize("name", ["srvgg_x4", "rrdb_x2", "rrdb_x4"])
+@torch.no_grad()
+def test_equals_the_published_code(name):
+    config = json.loads((GOLDEN / name / "config.json").read_text())
+    if name.startswith("srvgg"):
+        model = SuperResolver("compact", config["upscale"], config["num_feat"], config["num_conv"])
+    else:
+        model = SuperResolver("rrdb", **config)
+    model.load_state_dict(load_file(GOLDEN / name / "weights.safetensors"))
+    io = load_file(GOLDEN / name / "io.safetensors")
+    torch.testing.assert_close(model.eval()(io["input"]).sample, io["output"], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("architecture", ["compact", "rrdb"])
+@pytest.mark.parametrize("scale", [1, 2, 4])
+@torch.no_grad()
+def test_any_size(architecture, scale):
+    model = small(architecture, scale)
+    for height, width in [(1, 1), (5, 8), (7, 2)]:
+        output = model(torch.rand(2, 3, height, width))
+        assert isinstance(output, SuperResolverOutput)
+        assert output.sample.shape == (2, 3, height * scale, width * scale)
+
+
+@pytest.mark.parametrize("scale, padding", [(1, (0, 3, 0, 1)), (2, (0, 1, 0, 1))])
+@torch.no_grad()
+def test_rrdb_repeats_the_last_pixels_of_odd_sizes(scale, padding):
+    model = small("rrdb", scale)
+    picture = torch.rand(1, 3, 11, 13)
+    padded = torch.nn.functional.pad(picture, padding, mode="replicate")
+    torch.testing.assert_close(model(picture).sample, model(padded).sample[..., : 11 * scale, : 13 * scale])
+
+
+@pytest.mark.parametrize("architecture", ["compact", "rrdb"])
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_receptive_radius(architecture, scale):
+    model = small(architecture, scale)
+    radius = model.receptive_radius
+    picture = torch.rand(1, 3, 4, 2 * radius + 20, requires_grad=True)
+    image = model(picture).sample
+    seen = 0
+    for pixel in range((radius + 8) * scale, (radius + 12) * scale):  # its place in an unshuffled cell matters
+        (gradient,) = torch.autograd.grad(image[..., pixel].sum(), picture, retain_graph=True)
+        columns = gradient.abs().sum((0, 1, 2)).nonzero().flatten()
+        seen = max(seen, pixel // scale - columns.min().item(), columns.max().item() - pixel // scale)
+    assert radius - 1 <= seen <= radius
+
+
+@pytest.mark.parametrize("architecture", ["compact", "rrdb"])
+def test_save_and_load(architecture, tmp_path):
+    model = small(architecture)
+    model.save_pretrained(tmp_path)
+    loaded = SuperResolver.from_pretrained(tmp_path)
+    picture = torch.rand(1, 3, 6, 7)
+    assert loaded.config.architecture == architecture and loaded.config.license is None
+    assert torch.equal(loaded(picture, return_dict=False)[0], model(picture).sample)
+
+
+def test_gradient_checkpointing_keeps_the_gradient():
+    gradients = []
+    for checkpointing in (False, True):
+        model = small("rrdb").train()
+        if checkpointing:
+            model.enable_gradient_checkpointing()
+        torch.manual_seed(1)
+        model(torch.rand(1, 3, 8, 8)).sample.square().mean().backward()
+        gradients.append(model.body[0].rdb1.conv1.weight.grad)
+    assert torch.equal(*gradients) and gradients[0].abs().max() > 0
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 4, 8, 8), (1, 3, 0, 8)])
+def test_bad_shape(shape):
+    with pytest.raises(ValueError, match=r"expects \[B, 3, H, W\]"):
+        small()(torch.rand(shape))
+
+
+@pytest.mark.parametrize("arguments", [{"architecture": "srcnn"}, {"scale": 3}])
+def test_bad_config(arguments):
+    with pytest.raises(ValueError, match="must be one of"):
+        SuperResolver(**arguments)
+
+
+def psnr(image, target):
+    return -10 * np.log10(np.mean((image.astype(np.float32) - target) ** 2) / 255**2)
+
+
+@torch.no_grad()
+def enlarge(model, picture):
+    sample = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] / 255
+    return (model(sample).sample[0].permute(1, 2, 0) * 255).round().clamp(0, 255).byte().numpy()
+
+
+def bicubic(picture, factor):
+    size = (round(picture.shape[1] * factor), round(picture.shape[0] * factor))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+
+
+def test_bundled_weights_fit_the_issue():
+    model = SuperResolver.from_pretrained(BUNDLED, torch_dtype=torch.float32)
+    assert model.dtype == torch.float32 and model.config.scale == 2
+    multiply_accumulates = sum(weight.numel() for weight in model.parameters() if weight.ndim == 4)
+    assert multiply_accumulates <= 60_000  # per input pixel
+    stored = load_file(BUNDLED / "diffusion_pytorch_model.safetensors")
+    assert {weight.dtype for weight in stored.values()} == {torch.float16}
+
+
+def test_bundled_weights_beat_bicubic():
+    model = SuperResolver.from_pretrained(BUNDLED, torch_dtype=torch.float32).eval()
+    sharp = np.asarray(Image.open(ROOT / "examples/astronaut.png").convert("RGB"))[:256, 64:320]
+    clean = bicubic(sharp, 0.5)
+    assert psnr(enlarge(model, clean), sharp) > psnr(bicubic(clean, 2), sharp) + 1
+
+    poor = bicubic(cv2.GaussianBlur(sharp, (0, 0), 0.8), 0.5)
+    poor = (poor + np.random.default_rng(0).normal(0, 4, poor.shape)).round().clip(0, 255).astype(np.uint8)
+    _, file = cv2.imencode(".jpg", poor[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
+    poor = cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1]
+    assert psnr(enlarge(model, poor), sharp) > psnr(bicubic(poor, 2), sharp) + 1
+
+
+@pytest.mark.parametrize("deviation", [2, 5, 10])
+def test_bundled_weights_do_not_enlarge_noise(deviation):
+    model = SuperResolver.from_pretrained(BUNDLED, torch_dtype=torch.float32).eval()
+    rng = np.random.default_rng(0)
+    flat = (128 + rng.normal(0, deviation, (96, 96, 3))).round().clip(0, 255).astype(np.uint8)
+    assert enlarge(model, flat)[8:-8, 8:-8].std() < bicubic(flat, 2)[8:-8, 8:-8].std()
+
+
+def test_bundled_weights_do_not_ring():
+    """Beside a sharp step, over- and undershoot stay below those of bicubic enlargement."""
+    model = SuperResolver.from_pretrained(BUNDLED, torch_dtype=torch.float32).eval()
+    step = np.full((32, 64, 3), 64, np.uint8)
+    step[:, 33:] = 192
+    small_step = bicubic(np.repeat(np.repeat(step, 2, 0), 2, 1), 0.5)
+
+    def overshoot(picture):
+        picture = picture[12:-12, 24:-24].astype(int)
+        return max(picture.max() - 192, 64 - picture.min())
+
+    assert overshoot(enlarge(model, small_step)) <= overshoot(bicubic(small_step, 2))
