@@ -1,0 +1,130 @@
+"""Parsing + enhanced face + super-resolved photograph → result."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+
+from hf_faceenh.alignment import invert, transform_points, warp
+
+# Regions of CelebAMask-HQ (Lee et al. 2020), and what its derivatives call them, that are face; hair, hat, ears, neck
+# and cloth are not. Glasses stand before the eyes: left out, they would stay poor in the middle of the face.
+FACE_REGIONS = frozenset(
+    {"skin", "nose", "l_eye", "r_eye", "l_brow", "r_brow", "eye_g", "mouth", "u_lip", "l_lip", "glasses"}
+)
+FEATHER = 0.03  # standard deviation of the mask's blur, as a share of the crop's side, hence of the face's size
+BORDER = (0.02, 0.10)  # the mask is 0 up to the first, untouched from the second share of the crop's side on
+
+
+def face_labels(id2label: Mapping[int, str]) -> list[int]:
+    """The label ids whose names are regions of the face.
+
+    Raises:
+        ValueError: where no name is one.
+    """
+    ids = [int(index) for index, name in id2label.items() if name.lower() in FACE_REGIONS]
+    if not ids:
+        names = ", ".join(str(name) for name in list(id2label.values())[:5])
+        raise ValueError(
+            f"The parser's id2label names no region of a face ({names}, …); expected CelebAMask-HQ's words such as "
+            "skin, nose, l_eye. Set parser.config.id2label."
+        )
+    return ids
+
+
+def face_mask(probabilities: torch.Tensor, labels: Sequence[int]) -> torch.Tensor:
+    """How much of each pixel to take from the enhanced face.
+
+    Args:
+        probabilities: of each label, `[N, L, S, S]`, summing to 1 over the labels.
+        labels: which labels are face, see `face_labels`.
+
+    Returns:
+        `[N, 1, S, S]` in [0, 1]: feathered, and 0 along the crop's border.
+    """
+    size = probabilities.shape[-1]
+    mask = gaussian_blur(probabilities[:, list(labels)].sum(dim=1, keepdim=True), FEATHER * size)
+    inside = (torch.arange(size, device=mask.device, dtype=mask.dtype) + 0.5) / size
+    inside = torch.minimum(inside, 1 - inside)
+    ramp = ((inside - BORDER[0]) / (BORDER[1] - BORDER[0])).clamp(0, 1)
+    ramp = ramp * ramp * (3 - 2 * ramp)  # smooth at both ends: no edge
+    return (mask * ramp * ramp[:, None]).clamp(0, 1)
+
+
+def gaussian_blur(picture: torch.Tensor, sigma: float) -> torch.Tensor:
+    """`[N, C, H, W]` blurred by a Gaussian of `sigma` px, the border pixels repeated outside."""
+    radius = math.ceil(3 * sigma)
+    offsets = torch.arange(-radius, radius + 1, device=picture.device, dtype=picture.dtype)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).expand(picture.shape[1], 1, 1, -1)
+    padded = F.pad(picture, (radius,) * 4, mode="replicate")
+    blurred = F.conv2d(padded, kernel, groups=picture.shape[1])
+    return F.conv2d(blurred, kernel.transpose(2, 3), groups=picture.shape[1])
+
+
+def fuse(
+    photo: torch.Tensor,
+    faces: Sequence[torch.Tensor],
+    masks: Sequence[torch.Tensor],
+    transforms: Sequence[torch.Tensor],
+) -> torch.Tensor:
+    """Lays enhanced faces into the super-resolved photograph, in place.
+
+    Where faces overlap each counts by its mask, not by its turn: result = photo + Σ wᵢ·(faceᵢ − photo) with
+    wᵢ = maskᵢ / max(1, Σ masks).
+
+    Args:
+        photo: `[3, H, W]` in [0, 1]; becomes the result.
+        faces: `[3, s, s]` in [0, 1] each.
+        masks: `[1, m, m]` in [0, 1] each, over the same square as its face.
+        transforms: `[2, 3]` each, px of the photograph → px of a crop that is scaled to side 1.
+    """
+    windows = [_window(photo, transform) for transform in transforms]
+    places = list(zip(transforms, windows, strict=True))
+    placed = [_place(mask, *place) for mask, place in zip(masks, places, strict=True)]
+    changes = []
+    for index, (face, (transform, window)) in enumerate(zip(faces, places, strict=True)):
+        total = sum(_moved(mask, other, window) for mask, other in zip(placed, windows, strict=True))
+        weight = placed[index] / total.clamp(min=1)
+        changes.append(weight * (_place(face, transform, window) - _part(photo, window)))
+    for change, window in zip(changes, windows, strict=True):
+        _part(photo, window).add_(change)
+    return photo.clamp_(0, 1)
+
+
+Window = tuple[int, int, int, int]  # x1, y1, x2, y2 in px of the photograph
+
+
+def _window(photo: torch.Tensor, transform: torch.Tensor) -> Window:
+    """The smallest window of the photograph that holds all of the crop's square that lies on it."""
+    square = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], device=transform.device)
+    corners = transform_points(invert(transform), square)
+    limit = torch.tensor([photo.shape[2], photo.shape[1]], device=corners.device)
+    low = corners.amin(dim=0).floor().clamp(min=0).minimum(limit - 1)
+    high = corners.amax(dim=0).ceil().minimum(limit).maximum(low + 1)
+    return (*(int(v) for v in low), *(int(v) for v in high))
+
+
+def _place(crop: torch.Tensor, transform: torch.Tensor, window: Window) -> torch.Tensor:
+    """A crop `[C, s, s]` at its place in the window, 0 outside its square."""
+    x1, y1, x2, y2 = window
+    to_photo = invert(transform)
+    to_photo = torch.cat([to_photo[:, :2] / crop.shape[-1], to_photo[:, 2:]], dim=1)
+    return warp(crop, to_photo, y2 - y1, x2 - x1, x1, y1, outside="zeros").clamp(0, 1)
+
+
+def _part(photo: torch.Tensor, window: Window) -> torch.Tensor:
+    x1, y1, x2, y2 = window
+    return photo[:, y1:y2, x1:x2]
+
+
+def _moved(mask: torch.Tensor, window: Window, to: Window) -> torch.Tensor:
+    """What a mask placed in one window is in another: `[1, h, w]`, 0 where they do not overlap."""
+    result = mask.new_zeros(1, to[3] - to[1], to[2] - to[0])
+    x1, y1 = max(window[0], to[0]), max(window[1], to[1])
+    x2, y2 = min(window[2], to[2]), min(window[3], to[3])
+    if x1 < x2 and y1 < y2:
+        part = mask[:, y1 - window[1] : y2 - window[1], x1 - window[0] : x2 - window[0]]
+        result[:, y1 - to[1] : y2 - to[1], x1 - to[0] : x2 - to[0]] = part
+    return result

@@ -1,0 +1,92 @@
+import math
+
+import pytest
+import torch
+
+from hf_faceenh.fusion import face_labels, face_mask, fuse
+
+WORDS = "background skin nose l_eye r_eye l_brow r_brow mouth u_lip l_lip hair hat neck cloth".split()
+
+
+def place(center_x, center_y, side, degrees=0.0):
+    """Photograph's px → crop of side 1."""
+    a = math.cos(math.radians(degrees)) / side
+    b = math.sin(math.radians(degrees)) / side
+    matrix = torch.tensor([[a, -b], [b, a]])
+    return torch.cat([matrix, 0.5 - matrix @ torch.tensor([[float(center_x)], [float(center_y)]])], dim=1)
+
+
+def oval(size=64):
+    """A face's probabilities: skin in an oval, hair around it."""
+    y, x = torch.meshgrid(*[(torch.arange(size) + 0.5) / size - 0.5] * 2, indexing="ij")
+    face = ((x / 0.3) ** 2 + (y / 0.4) ** 2 < 1).float()
+    probabilities = torch.zeros(1, len(WORDS), size, size)
+    probabilities[0, WORDS.index("skin")] = face
+    probabilities[0, WORDS.index("hair")] = 1 - face
+    return probabilities
+
+
+def test_the_face_is_selected_by_name_in_any_order():
+    assert {WORDS[i] for i in face_labels(dict(enumerate(WORDS)))} == set(WORDS[1:10])
+    assert face_labels({0: "cloth", 7: "Nose", 3: "skin"}) == [7, 3]
+    with pytest.raises(ValueError, match="LABEL_0.*CelebAMask-HQ"):
+        face_labels({0: "LABEL_0", 1: "LABEL_1"})
+
+
+def test_mask_is_full_on_the_face_soft_at_its_edge_and_zero_at_the_border():
+    mask = face_mask(oval(), face_labels(dict(enumerate(WORDS))))[0, 0]
+    assert mask[32, 32] > 0.99 and mask[32, 2] < 0.01
+    assert (mask.diff(dim=0).abs().max() < 0.3) and mask.min() >= 0 and mask.max() <= 1
+    everywhere = face_mask(torch.ones(1, 1, 64, 64), [0])[0, 0]
+    for edge in (everywhere[0], everywhere[-1], everywhere[:, 0], everywhere[:, -1]):
+        assert edge.max() == 0
+    assert everywhere[8:-8, 8:-8].min() > 0.99
+
+
+def test_the_feather_is_proportional_to_the_face():
+    """The same face at twice the size has the same mask, twice as large."""
+    small, large = (face_mask(oval(size), [WORDS.index("skin")]) for size in (64, 128))
+    halved = torch.nn.functional.avg_pool2d(large, 2)
+    assert (halved - small).abs().max() < 0.08 and (halved - small).abs().mean() < 0.01
+
+
+def test_a_face_lands_where_its_transform_says_and_nothing_else_changes():
+    photo = torch.zeros(3, 100, 120)
+    face, mask = torch.ones(3, 32, 32), face_mask(torch.ones(1, 1, 64, 64), [0])[0]
+    result = fuse(photo, [face], [mask], [place(70, 40, 40, degrees=30)])
+    assert result is photo
+    assert result[:, 40, 70].min() > 0.99
+    y, x = torch.meshgrid(torch.arange(100), torch.arange(120), indexing="ij")
+    far = ((x - 70).abs() + (y - 40).abs()) > 40
+    assert result[:, far].max() == 0
+
+
+def test_a_face_beyond_the_border_is_cut():
+    photo = torch.zeros(3, 60, 60)
+    mask = face_mask(torch.ones(1, 1, 64, 64), [0])[0]
+    result = fuse(photo, [torch.ones(3, 32, 32)], [mask], [place(0, 0, 40)])
+    assert result[:, 0, 0].min() > 0.99 and result[:, 30:, 30:].max() == 0
+
+
+def test_overlapping_faces_are_blended_by_weight_not_by_order():
+    faces = [torch.full((3, 32, 32), 0.2), torch.full((3, 32, 32), 0.9)]
+    masks = [face_mask(torch.ones(1, 1, 64, 64), [0])[0]] * 2
+    places = [place(40, 50, 40), place(55, 50, 40)]
+    forth = fuse(torch.zeros(3, 100, 100), faces, masks, places)
+    back = fuse(torch.zeros(3, 100, 100), faces[::-1], masks[::-1], places[::-1])
+    torch.testing.assert_close(forth, back, atol=1e-6, rtol=0)
+    torch.testing.assert_close(forth[:, 50, 47], torch.full((3,), 0.55), atol=0.02, rtol=0)  # both count alike
+    torch.testing.assert_close(forth[:, 50, 28], torch.full((3,), 0.2), atol=0.01, rtol=0)
+    torch.testing.assert_close(forth[:, 50, 70], torch.full((3,), 0.9), atol=0.01, rtol=0)
+
+
+def test_a_face_that_equals_the_photograph_leaves_no_trace():
+    value = torch.tensor([0.3, 0.6, 0.1])[:, None, None]
+    photo = value.expand(3, 80, 80).clone()
+    result = fuse(photo.clone(), [value.expand(3, 32, 32)], [face_mask(oval(), [1])[0]], [place(40, 40, 50, 15)])
+    torch.testing.assert_close(result, photo, atol=2e-4, rtol=0)
+
+
+def test_no_face_changes_nothing():
+    photo = torch.rand(3, 10, 10)
+    torch.testing.assert_close(fuse(photo.clone(), [], [], []), photo)
