@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+
+from hf_faceenh.learning import degradation
+from hf_faceenh.learning.degradation import TYPES, Degradation, FacePairs
+
+
+@pytest.fixture(scope="module")
+def face():
+    """A picture with smooth and with sharp parts, `[96, 96, 3]` uint8."""
+    y, x = np.mgrid[:96, :96]
+    checks = (x // 8 + y // 8) % 2 * 60
+    picture = np.stack([x * 2 + checks, y * 2 + checks, checks + 90], axis=2)
+    return picture.astype(np.uint8)
+
+
+def error(a, b):
+    return np.abs(a.astype(float) - b.astype(float)).mean()
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_strength_0_is_harmless_and_strength_1_is_worse_than_a_half(face, kind):
+    image = face.astype(np.float32) / 255
+
+    def damage(strength):
+        errors = []
+        for seed in range(12):
+            poor = TYPES[kind](image, strength, np.random.default_rng(seed))
+            poor = degradation.cv2.resize(poor, image.shape[1::-1], interpolation=degradation.cv2.INTER_CUBIC)
+            errors.append(error(poor, image))
+        return np.mean(errors)
+
+    assert damage(0) < 0.02  # what the best JPEG quality costs
+    assert damage(0) < damage(0.5) < damage(1)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_every_type_returns_floats_in_range_and_leaves_its_input_alone(face, kind):
+    image = face.astype(np.float32) / 255
+    for seed in range(8):
+        poor = TYPES[kind](image, 1.0, np.random.default_rng(seed))
+        assert poor.dtype == np.float32 and poor.min() >= 0 and poor.max() <= 1 and poor.shape[2] == 3
+    np.testing.assert_array_equal(image, face.astype(np.float32) / 255)
+
+
+def test_same_seed_same_picture_other_seed_another(face):
+    degrade = Degradation()
+    first, again, other = (degrade(face, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert error(first, other) > 0.5
+
+
+def test_lower_coefficients_give_milder_pictures(face):
+    def mean_error(coefficient):
+        degrade = Degradation(dict.fromkeys(TYPES, coefficient))
+        return np.mean([error(degrade(face, np.random.default_rng(seed)), face) for seed in range(20)])
+
+    assert mean_error(0.2) < mean_error(0.6) < mean_error(1.0)
+
+
+def test_one_types_setting_does_not_change_the_others_draws(face):
+    """The reduced size depends on the down-sampling's strength alone."""
+    sizes = []
+    for noise in (0.0, 1.0):
+        seen = []
+
+        def spy(image, strength, rng, seen=seen):
+            seen.append(strength)
+            return image
+
+        original, TYPES["downsample"] = TYPES["downsample"], spy
+        try:
+            Degradation(probabilities={"noise": noise, "downsample": 1.0})(face, np.random.default_rng(3))
+        finally:
+            TYPES["downsample"] = original
+        sizes.append(seen)
+    assert sizes[0] == sizes[1] != []
+
+
+def test_unknown_type_or_value_is_refused():
+    with pytest.raises(ValueError, match="'snow'"):
+        Degradation({"snow": 0.5})
+    with pytest.raises(ValueError, match="'blur': 1.5"):
+        Degradation({"blur": 1.5})
+
+
+def test_pairs_are_aligned_and_seeded(face):
+    pairs = FacePairs(Degradation(), sample_size=64)
+    pair = pairs(face, seed=(0, 7))
+    assert pair["hq"].shape == pair["lq"].shape == (3, 64, 64)
+    assert pair["hq"].dtype == np.float32 and pair["hq"].min() >= -1 and pair["hq"].max() <= 1
+    np.testing.assert_array_equal(pair["lq"], pairs(face, seed=(0, 7))["lq"])
+    # the poor twin is of the very same crop: nearer to it than to another draw's
+    assert error(pair["lq"], pair["hq"]) < error(pair["lq"], pairs(face, seed=(0, 8))["hq"])
+
+
+def test_without_jitter_the_sharp_face_is_the_face_or_its_mirror_image(face):
+    pairs = FacePairs(Degradation(), sample_size=96, shift=0, scale=0, rotation=0)
+    seen = set()
+    for seed in range(8):
+        hq = (pairs(face, seed)["hq"].transpose(1, 2, 0) + 1) * 127.5
+        errors = [error(hq, face), error(hq, face[:, ::-1])]
+        assert min(errors) < 0.01
+        seen.add(int(np.argmin(errors)))
+    assert seen == {0, 1}
