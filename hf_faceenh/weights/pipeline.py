@@ -1,0 +1,1 @@
+from hf_faceenh import FaceEnhancePipeline  # noqa: F401  (pip install hf-faceenh)

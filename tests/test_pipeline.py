@@ -1,0 +1,425 @@
+import json
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image, ImageFilter
+from tiny import REGIONS, tiny_enhancer, tiny_parser, tiny_pipeline
+
+from hf_faceenh import FaceEnhancePipeline, FaceEnhancer, GPENFaceEnhancer, SuperResolver
+from hf_faceenh.models.enhancer import FaceEnhancerOutput
+from hf_faceenh.models.gpen import gpen_config
+
+
+class Unchanged(FaceEnhancer):
+    """An enhancer that returns its input."""
+
+    def forward(self, sample, return_features=False, return_dict=True):
+        return FaceEnhancerOutput(sample=sample)
+
+
+class Painter(FaceEnhancer):
+    """An enhancer that paints everything green."""
+
+    def forward(self, sample, return_features=False, return_dict=True):
+        return FaceEnhancerOutput(sample=sample.new_tensor([-1, 1, -1])[:, None, None].expand_as(sample))
+
+
+def small(cls, size=256):
+    return cls(**{key: value for key, value in tiny_enhancer(size).config.items() if not key.startswith("_")})
+
+
+@pytest.fixture(scope="module")
+def photo(astronaut):
+    return Image.open(astronaut).convert("RGB")
+
+
+def two_faces(photo):
+    """The face large, and again at half the size beside it."""
+    canvas = Image.new("RGB", (640, 320), "grey")
+    face = photo.crop((120, 20, 340, 240))
+    canvas.paste(face, (20, 40))
+    canvas.paste(face.resize((110, 110)), (420, 100))
+    return canvas
+
+
+def as_array(image):
+    return np.asarray(image).astype(int)
+
+
+def test_a_photograph_comes_back_enlarged_with_its_face_described(tiny, photo):
+    output = tiny(photo)
+    (image,), ((face,),) = output.images, output.faces
+    assert image.size == (1024, 1024) and image.mode == "RGB"
+    x1, y1, x2, y2 = face.box
+    assert 170 < x1 < 195 and 50 < y1 < 75 and 255 < x2 < 285 and 165 < y2 < 195
+    assert face.landmarks.shape == (5, 2) and face.score > 0.7 and face.left_alone is None
+    assert face.crop.size == face.enhanced.size == (256, 256)
+    assert face.parsing.shape == face.mask.shape == (256, 256) and face.parsing.dtype == np.uint8
+    assert face.mask.min() >= 0 and face.mask.max() <= 1
+    # the transform takes the landmarks to the crop's upright layout: eyes level, left eye left
+    points = face.landmarks @ face.transform[:, :2].T + face.transform[:, 2]
+    assert abs(points[0, 1] - points[1, 1]) < 8 and 85 < points[0, 0] < 110 and 145 < points[1, 0] < 175
+    with pytest.raises(FrozenInstanceError):
+        face.score = 0
+
+
+def test_only_the_face_changes(bundled, photo):
+    """Painted green, the face shows where the mask lies: on the face, not on hair, background or the suit."""
+    pipe = tiny_pipeline(bundled, enhancer=small(Painter), parser=SkinWhereFaceIs.make(), super_resolver=None)
+    result, plain = as_array(pipe(photo, upscale=1).images[0]), as_array(photo)
+    changed = np.abs(result - plain).max(axis=2)
+    assert changed[125, 225] > 100  # the nose
+    changed[40:200, 145:305] = 0  # the crop
+    assert changed.max() == 0
+
+
+class SkinWhereFaceIs(torch.nn.Module):
+    """Not a transformers model, but all that the pipeline uses of one: skin in the crop's middle."""
+
+    @classmethod
+    def make(cls):
+        parser = tiny_parser()
+        forward = parser.forward
+
+        def in_the_middle(pixel_values):
+            output = forward(pixel_values=pixel_values)
+            output.logits[:, 0] = 30
+            side = output.logits.shape[-1]
+            output.logits[:, 1, side // 4 : -side // 4, side // 4 : -side // 4] = 60
+            return output
+
+        parser.forward = in_the_middle
+        return parser
+
+
+def test_no_seam(bundled, photo):
+    """With an enhancer that changes nothing, nothing shows: neither the face nor the mask's edge."""
+    pipe = tiny_pipeline(bundled, enhancer=small(Unchanged), parser=SkinWhereFaceIs.make(), super_resolver=None)
+    smooth = photo.filter(ImageFilter.GaussianBlur(2))  # so that resampling costs nothing
+    for upscale in (1, 2):
+        fused = as_array(pipe(smooth, upscale=upscale).images[0])
+        plain = as_array(pipe(smooth, upscale=upscale, max_faces=0).images[0])
+        assert np.abs(fused - plain).max() <= 2
+    # on the sharp photograph, what resampling costs is not more along the mask's edge than inside the face
+    output = pipe(photo)
+    difference = np.abs(as_array(output.images[0]) - as_array(pipe(photo, max_faces=0).images[0])).max(axis=2)
+    assert difference.mean() < 0.1 and np.percentile(difference, 99.9) < 12
+
+
+def test_with_a_super_resolver_the_identity_stays_the_super_resolved_photograph(bundled, photo):
+    pipe = tiny_pipeline(
+        bundled, enhancer=small(Unchanged), parser=SkinWhereFaceIs.make(), super_resolver=bundled.super_resolver
+    )
+    smooth = photo.filter(ImageFilter.GaussianBlur(2))
+    fused, plain = (as_array(pipe(smooth, max_faces=n).images[0]) for n in (None, 0))
+    assert np.abs(fused - plain).mean() < 0.2 and np.percentile(np.abs(fused - plain), 99.9) < 8
+
+
+def test_strength_0_is_the_super_resolved_photograph(tiny, photo):
+    untouched = as_array(tiny(photo, max_faces=0).images[0])
+    np.testing.assert_array_equal(as_array(tiny(photo, strength=0).images[0]), untouched)
+    assert np.abs(as_array(tiny(photo).images[0]) - untouched).max() > 2
+
+
+def test_large_tiny_and_surplus_faces_are_left_alone_and_say_why(tiny, photo):
+    canvas = two_faces(photo)
+    big, little = sorted(tiny(canvas, upscale=1).faces[0], key=lambda face: -face.size)
+    assert big.left_alone is None and little.left_alone is None and big.size == pytest.approx(2 * little.size, rel=0.1)
+    reasons = {}
+    for name, limits in {
+        "min_face_size": {"min_face_size": 100},
+        "max_face_size": {"max_face_size": 100},
+        "max_faces": {"max_faces": 1},
+    }.items():
+        faces = sorted(tiny(canvas, upscale=1, **limits).faces[0], key=lambda face: -face.size)
+        reasons[name] = [face.left_alone for face in faces]
+        alone = next(face for face in faces if face.left_alone)
+        assert alone.enhanced is None and alone.mask is None and alone.crop.size == (256, 256)
+        assert name in alone.left_alone
+    assert [r is None for r in reasons["min_face_size"]] == [True, False]
+    assert [r is None for r in reasons["max_face_size"]] == [False, True]
+    assert [r is None for r in reasons["max_faces"]] == [True, False]
+
+
+def test_a_face_sharper_than_the_enhancer_is_left_alone_by_default(tiny, photo):
+    large = photo.resize((1280, 1280), Image.Resampling.BICUBIC)  # its crop: 400 px > 1.25 × 256
+    output = tiny(large, upscale=1)
+    assert "sharp enough" in output.faces[0][0].left_alone
+    np.testing.assert_array_equal(as_array(output.images[0]), as_array(tiny(large, upscale=1, max_faces=0).images[0]))
+    assert tiny(large, upscale=1, max_face_size=float("inf")).faces[0][0].left_alone is None
+
+
+def test_no_face_is_no_error(tiny, caplog):
+    import diffusers.utils.logging as diffusers_logging
+
+    diffusers_logging.enable_propagation()
+    try:
+        with caplog.at_level("WARNING"):
+            output = tiny(Image.new("RGB", (70, 50), "navy"))
+    finally:
+        diffusers_logging.disable_propagation()
+    assert output.images[0].size == (140, 100) and output.faces == [[]]
+    assert [record.message for record in caplog.records] == ["No face found; the picture is super-resolved only."]
+
+
+def test_pictures_of_different_sizes_in_one_call_equal_single_calls(tiny, photo):
+    pictures = [photo, two_faces(photo), Image.new("RGB", (33, 57), "white"), photo.crop((100, 0, 400, 301))]
+    together = tiny(pictures, face_batch_size=3)
+    for index, picture in enumerate(pictures):
+        alone = tiny(picture, face_batch_size=1)
+        assert np.abs(as_array(together.images[index]) - as_array(alone.images[0])).max() <= 1
+        assert [face.box for face in together.faces[index]] == [face.box for face in alone.faces[0]]
+    assert [len(faces) for faces in together.faces] == [1, 2, 0, 1]
+
+
+def test_the_same_again(tiny, photo):
+    np.testing.assert_array_equal(as_array(tiny(photo).images[0]), as_array(tiny(photo).images[0]))
+
+
+@pytest.mark.parametrize("upscale", [1, 2, 4])
+@pytest.mark.parametrize("scale", [None, 1, 2, 4])
+def test_any_super_resolver_gives_the_wanted_size(bundled, photo, upscale, scale):
+    torch.manual_seed(0)
+    resolver = scale and SuperResolver(scale=scale, num_feat=4, num_conv=1)
+    pipe = tiny_pipeline(bundled, super_resolver=resolver)
+    small_photo = photo.crop((120, 20, 341, 240))
+    assert pipe(small_photo, upscale=upscale).images[0].size == (221 * upscale, 220 * upscale)
+
+
+def test_tiles_do_not_show(tiny, photo):
+    whole, tiled = (as_array(tiny(photo, tile_size=size).images[0]) for size in (512, 96))
+    assert np.abs(whole - tiled).max() <= 1
+
+
+def test_without_background_only_the_face_is_worked_on(tiny, photo):
+    image = as_array(tiny(photo, restore_background=False).images[0])
+    bicubic = torch.nn.functional.interpolate(
+        torch.from_numpy(np.asarray(photo).copy()).permute(2, 0, 1)[None].float(), scale_factor=2, mode="bicubic"
+    )
+    bicubic = bicubic[0].clamp(0, 255).round().permute(1, 2, 0).numpy().astype(int)
+    corner = np.s_[600:, 600:]
+    assert np.abs(image[corner] - bicubic[corner]).max() <= 1
+    assert np.abs(as_array(tiny(photo).images[0])[corner] - bicubic[corner]).max() > 1
+
+
+def test_kinds_of_input_and_output(tiny, photo, astronaut):
+    reference = as_array(tiny(photo, upscale=1).images[0])
+    array = np.asarray(photo)
+    tensor = torch.from_numpy(array.copy()).permute(2, 0, 1) / 255
+    for same in (astronaut, str(astronaut), astronaut.read_bytes(), array, array / 255, tensor):
+        assert np.abs(as_array(tiny(same, upscale=1).images[0]) - reference).max() <= 1
+    output = tiny(photo, upscale=1, output_type="np")
+    assert output.images[0].dtype == np.float32 and np.abs(output.images[0] * 255 - reference).max() < 0.51
+    assert output.faces[0][0].enhanced.shape == (256, 256, 3)
+    output = tiny(photo, upscale=1, output_type="pt")
+    assert output.images[0].shape == (3, 512, 512) and output.faces[0][0].crop.shape == (3, 256, 256)
+    images, faces = tiny(photo, upscale=1, return_dict=False)
+    assert len(images) == len(faces) == 1
+
+
+def test_grey_stays_grey_and_alpha_is_kept(tiny, photo):
+    assert tiny(photo.convert("L")).images[0].mode == "L"
+    with_alpha = photo.convert("RGBA")
+    with_alpha.putalpha(Image.linear_gradient("L").resize(photo.size))
+    result = tiny(with_alpha).images[0]
+    assert result.mode == "RGBA" and result.size == (1024, 1024)
+    expected = np.asarray(with_alpha.getchannel("A").resize((1024, 1024), Image.Resampling.BICUBIC)).astype(int)
+    assert np.abs(as_array(result.getchannel("A")) - expected).max() <= 1
+
+
+def test_aligned_crops(bundled, photo):
+    pipe = tiny_pipeline(bundled, detector=None)
+    crop = photo.crop((144, 40, 304, 200))
+    output = pipe(crop, aligned=True)
+    assert output.images[0].size == (512, 512)
+    face = output.faces[0][0]
+    assert face.landmarks is None and face.size == 160 and face.box == (0, 0, 160, 160)
+    once = pipe(crop, aligned=True, upscale=1)
+    np.testing.assert_array_equal(as_array(once.images[0]), as_array(once.faces[0][0].enhanced))
+    unchanged = pipe(crop, aligned=True, upscale=1, strength=0)
+    np.testing.assert_array_equal(as_array(unchanged.images[0]), as_array(unchanged.faces[0][0].crop))
+    sharp = pipe(photo, aligned=True, upscale=1)  # 512 px: more than the enhancer gives
+    assert sharp.images[0].size == (512, 512) and "sharp enough" in sharp.faces[0][0].left_alone
+    with pytest.raises(ValueError, match="An aligned crop is square; got 160×100 px"):
+        pipe(crop.crop((0, 0, 160, 100)), aligned=True)
+    with pytest.raises(ValueError, match="no detector.*aligned=True"):
+        pipe(photo)
+
+
+def test_another_parser_fits_by_its_label_names(bundled, photo):
+    """The 19 classes of the parsers on the Hub, in another order than ours."""
+    names = "cloth neck hair hat ear_r l_ear r_ear neck_l eye_g background".split() + REGIONS[:0:-1]
+    pipe = tiny_pipeline(bundled, parser=tiny_parser(names))
+    assert pipe(photo).faces[0][0].mask[128, 128] > 0.99
+    hair_only = tiny_parser(names)
+    with torch.no_grad():
+        hair_only.decode_head.classifier.bias[names.index("hair")] = 60
+    assert tiny_pipeline(bundled, parser=hair_only)(photo).faces[0][0].mask.max() < 0.01
+
+
+def test_gpen_fits_in(bundled, photo):
+    torch.manual_seed(0)
+    gpen = GPENFaceEnhancer(**gpen_config(64, 16, 2, 1, 0.0625))
+    output = tiny_pipeline(bundled, enhancer=gpen)(photo, max_face_size=500)
+    assert output.faces[0][0].enhanced.size == (64, 64) and output.images[0].size == (1024, 1024)
+
+
+def test_no_gradients_and_evaluation_mode(bundled, photo):
+    pipe = tiny_pipeline(bundled, parser=tiny_parser())
+    pipe.enhancer.train(), pipe.parser.train()
+    first, second = (pipe(photo, output_type="pt", upscale=1) for _ in range(2))
+    assert not first.images[0].requires_grad
+    assert not pipe.enhancer.training and not pipe.parser.training
+    torch.testing.assert_close(first.images[0], second.images[0])
+
+
+def test_half_precision(bundled, photo):
+    pipe = tiny_pipeline(bundled)
+    reference = as_array(pipe(photo, upscale=1).images[0])
+    import copy
+
+    half = copy.deepcopy(pipe).to(dtype=torch.bfloat16)
+    assert np.abs(as_array(half(photo, upscale=1).images[0]) - reference).mean() < 3
+    with pytest.raises(ValueError, match="float16.*torch_dtype=torch.float32"):
+        copy.deepcopy(pipe).to(dtype=torch.float16)(photo)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"upscale": 3}, "upscale must be 1, 2 or 4; got 3"),
+        ({"strength": 1.2}, r"strength must lie in \[0, 1\]; got 1.2"),
+        ({"detection_threshold": -1}, "detection_threshold"),
+        ({"max_faces": -1}, "max_faces"),
+        ({"min_face_size": -1}, "min_face_size"),
+        ({"face_batch_size": 0}, "face_batch_size"),
+        ({"tile_size": 10}, "tile_size must be at least 64 px; got 10"),
+        ({"output_type": "latent"}, "output_type must be one of pil, np, pt; got 'latent'"),
+    ],
+)
+def test_bad_arguments_are_refused_in_one_line(tiny, photo, arguments, message):
+    with pytest.raises(ValueError, match=message) as error:
+        tiny(photo, **arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_the_progress_bar_counts_faces_and_tiles(tiny, photo, capfd):
+    tiny.set_progress_bar_config(disable=False)
+    try:
+        tiny(photo, tile_size=256)
+    finally:
+        tiny.set_progress_bar_config(disable=True)
+    assert "10/10" in capfd.readouterr().err  # one batch of faces, 3 × 3 tiles
+
+
+@pytest.fixture(scope="module")
+def saved(bundled, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "pipeline"
+    tiny_pipeline(bundled).save_pretrained(folder)
+    return folder
+
+
+def same_pictures(one, other, photo):
+    np.testing.assert_array_equal(as_array(one(photo).images[0]), as_array(other(photo).images[0]))
+
+
+def test_save_and_load(tiny, saved, photo):
+    assert {path.name for path in saved.iterdir()} == {
+        "model_index.json", "pipeline.py", "enhancer", "parser", "detector", "super_resolver", "image_processor",
+    }  # fmt: skip
+    assert not list(saved.rglob("*.bin"))
+    same_pictures(FaceEnhancePipeline.from_pretrained(saved), tiny, photo)
+
+
+def test_plain_diffusers_loads_it(tiny, saved, photo):
+    pipe = DiffusionPipeline.from_pretrained(saved, trust_remote_code=True)
+    assert type(pipe) is FaceEnhancePipeline
+    same_pictures(pipe, tiny, photo)
+
+
+def test_a_process_that_imports_only_diffusers_loads_it(saved):
+    code = (
+        "import sys; from diffusers import DiffusionPipeline; "
+        "print(type(DiffusionPipeline.from_pretrained(sys.argv[1], trust_remote_code=True)).__name__)"
+    )
+    result = subprocess.run([sys.executable, "-c", code, str(saved)], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "FaceEnhancePipeline"
+
+
+def test_components_are_replaced_and_left_out(saved, photo):
+    other = tiny_enhancer(128)
+    pipe = FaceEnhancePipeline.from_pretrained(saved, enhancer=other, detector=None, super_resolver=None)
+    assert pipe.enhancer is other and pipe.detector is None and pipe.super_resolver is None
+    assert pipe(photo.crop((144, 40, 304, 200)), aligned=True).images[0].size == (256, 256)
+
+
+def test_without_optional_components_it_is_saved_and_loaded(bundled, tmp_path, photo):
+    tiny_pipeline(bundled, detector=None, super_resolver=None).save_pretrained(tmp_path)
+    pipe = FaceEnhancePipeline.from_pretrained(tmp_path)
+    assert pipe.detector is None and pipe.super_resolver is None and pipe.image_processor is not None
+
+
+def test_variant_and_dtype(bundled, tmp_path, photo):
+    import copy
+
+    pipe = tiny_pipeline(bundled)
+    copy.deepcopy(pipe).to(dtype=torch.float16).save_pretrained(tmp_path, variant="fp16")
+    assert (tmp_path / "enhancer" / "diffusion_pytorch_model.fp16.safetensors").exists()
+    loaded = FaceEnhancePipeline.from_pretrained(tmp_path, variant="fp16")
+    models = (loaded.enhancer, loaded.parser, loaded.detector, loaded.super_resolver)
+    assert {model.dtype for model in models} == {torch.float32}
+    half = FaceEnhancePipeline.from_pretrained(tmp_path, variant="fp16", torch_dtype=torch.bfloat16)
+    assert half.enhancer.dtype == half.parser.dtype == torch.bfloat16
+    assert np.abs(as_array(loaded(photo).images[0]) - as_array(pipe(photo).images[0])).mean() < 1
+
+
+def test_bundled_weights(bundled):
+    models = (bundled.enhancer, bundled.parser, bundled.detector, bundled.super_resolver)
+    assert {model.dtype for model in models} == {torch.float32}
+    folder = FaceEnhancePipeline.from_pretrained().config._name_or_path
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 20e6
+    assert json.loads((folder / "model_index.json").read_text())["_class_name"] == ["pipeline", "FaceEnhancePipeline"]
+    assert 1e6 < sum(p.numel() for p in bundled.enhancer.parameters()) < 4e6
+
+
+def test_bundled_pipeline_restores_a_poor_face(bundled, photo):
+    """The astronaut at a quarter of the size, compressed: the result is nearer to the photograph than bicubic is."""
+    crop = photo.crop((112, 8, 336, 232))
+    poor = crop.resize((56, 56), Image.Resampling.BOX)
+    import io
+
+    file = io.BytesIO()
+    poor.save(file, "JPEG", quality=60)
+    result = bundled(file.getvalue(), upscale=4, min_face_size=16)
+    assert result.faces[0][0].left_alone is None
+    bicubic = Image.open(file).resize((224, 224), Image.Resampling.BICUBIC)
+    inner = (50, 40, 180, 190)  # the face
+
+    def error(image):
+        return np.square(as_array(image.crop(inner)) - as_array(crop.crop(inner))).mean()
+
+    assert error(result.images[0]) < 0.95 * error(bicubic)
+
+
+MEMORY = """
+import resource, numpy as np, torch
+from hf_faceenh import FaceEnhancePipeline
+pipe = FaceEnhancePipeline.from_pretrained()
+picture = np.random.default_rng(0).integers(0, 256, (50, 75, 3), dtype=np.uint8).repeat(80, 0).repeat(80, 1)
+image = pipe(picture, upscale=2).images[0]
+print(*image.size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_a_24_megapixel_photograph_needs_less_than_4_gb():
+    result = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    width, height, kilobytes = map(int, result.stdout.split())
+    assert (width, height) == (12000, 8000)
+    assert kilobytes * 1024 < 4e9

@@ -1,0 +1,128 @@
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hf_faceenh.models.super_resolver import SuperResolver
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "training/train_super_resolver.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    return runpy.run_path(str(SCRIPT))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Four smooth, coloured pictures; one that is too small and one that is broken."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        coarse = Image.fromarray(rng.integers(0, 256, (9, 8, 3), dtype=np.uint8))
+        coarse.resize((64, 72), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    coarse.save(folder / "small.png")
+    (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:200])
+    return folder
+
+
+def run(*arguments, home):
+    environment = os.environ | {
+        "HF_HOME": str(home),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+    return subprocess.run(
+        [sys.executable, SCRIPT, *map(str, arguments)], env=environment, capture_output=True, text=True
+    )
+
+
+def test_three_steps(photographs, tmp_path):
+    out = tmp_path / "out"
+    process = run(
+        *("--dataset", photographs, "--output_dir", out, "--steps", 3, "--batch_size", 2, "--crop_size", 32),
+        *("--num_feat", 4, "--num_conv", 1, "--log_every", 1, "--num_workers", 0),
+        home=tmp_path / "home",
+    )
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
+    assert json.loads(lines[0])["steps"] == 3
+    assert lines[1] == "4 photographs, 2 skipped"
+    assert [line.split()[:2] for line in lines[2:]] == [["step", "1"], ["step", "2"], ["step", "3"]]
+    model = SuperResolver.from_pretrained(out / "super_resolver")
+    assert model.config.num_feat == 4 and model.config.scale == 2
+    assert all(weight.isfinite().all() for weight in model.parameters())
+
+
+def test_an_empty_folder_gives_one_line(script, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SystemExit) as exit_:
+        script["main"](["--dataset", str(tmp_path / "empty"), "--output_dir", str(tmp_path / "out")])
+    assert str(exit_.value).startswith(f"--dataset {tmp_path / 'empty'}: ") and "\n" not in str(exit_.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_init_goes_on_and_evaluate_prints_a_table(script, photographs, tmp_path, monkeypatch, capsys):
+    torch.manual_seed(0)
+    SuperResolver("compact", 2, num_feat=4, num_conv=1).save_pretrained(tmp_path / "first")
+    data = ["--dataset", str(photographs)]
+    out = tmp_path / "out"
+    script["main"](
+        [*data, "--output_dir", str(out), "--init", str(tmp_path / "first"), "--steps", "1", "--crop_size", "32"]
+        + ["--learning_rate", "1e-6", "--num_workers", "0"]
+    )
+    first, second = (SuperResolver.from_pretrained(folder) for folder in (tmp_path / "first", out / "super_resolver"))
+    for before, after in zip(first.parameters(), second.parameters(), strict=True):
+        assert not torch.equal(before, after)
+        torch.testing.assert_close(before, after, atol=1e-5, rtol=0)
+    capsys.readouterr()
+    script["main"]([*data, "--evaluate", str(out / "super_resolver")])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines if line[2:].startswith(("clean", "poor"))] == ["clean", "poor"]
+
+
+def test_evaluation_measures_what_it_says(script):
+    """A network that only enlarges (nearest) is worse than bicubic on smooth pictures, and keeps more noise."""
+    model = SuperResolver("compact", 2, num_feat=4, num_conv=1).eval()
+    for weight in model.parameters():
+        torch.nn.init.zeros_(weight)
+    coarse = np.random.default_rng(0).integers(0, 256, (9, 8, 3), dtype=np.uint8)
+    picture = np.asarray(Image.fromarray(coarse).resize((96, 80), Image.Resampling.BICUBIC))
+    figures = script["evaluate"](model, [picture])
+    for row in figures.values():
+        assert row["psnr_ours"] < row["psnr_bicubic"]
+        assert row["flat_noise_ours"] > row["flat_noise_bicubic"]
+    assert figures["poor"]["psnr_bicubic"] < figures["clean"]["psnr_bicubic"]
+
+
+def test_crops_are_the_same_every_time_and_differ_from_each_other(script, photographs, monkeypatch, tmp_path):
+    pictures = script["Photographs"](str(photographs), 32)
+    crops = script["Crops"](pictures, 8, 32, 2, seed=3)
+    again = script["Crops"](pictures, 8, 32, 2, seed=3)
+    for index in (5, 0):
+        for one, other in zip(crops[index], again[index], strict=True):
+            assert torch.equal(one, other)
+    poor, sharp = crops[0]
+    assert poor.shape == (3, 16, 16) and sharp.shape == (3, 32, 32)
+    assert poor.min() >= 0 and poor.max() <= 1 and not torch.equal(sharp, crops[1][1])
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "/no_such_folder", "../no_such_folder"])
+def test_no_such_folder(script, name):
+    with pytest.raises(SystemExit, match=f"--dataset {name}: no such folder"):
+        script["Photographs"](name, 32)
