@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hf_faceenh.pipeline import EnhancedFace, FaceEnhancePipeline
 
 # What is taken for a picture in a folder.
-SUFFIXES = (".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp").split()
+SUFFIXES = ".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split()
 # Which component of the pipeline a single model takes the place of.
 ROLES = {
     "FaceEnhancer": "enhancer",
@@ -59,7 +59,7 @@ class Job:
 
     def existing(self) -> list[Path]:
         """The files that the job would replace."""
-        crops = self.faces.parent.glob(f"{glob.escape(self.faces.name)}_*.png") if self.faces else ()
+        crops = self.faces.parent.glob(f"{glob.escape(self.faces.name)}_[0-9]*.png") if self.faces else ()
         return [path for path in (self.result, self.compare, *crops) if path and path.exists()]
 
 
@@ -190,23 +190,21 @@ def enhance(args: argparse.Namespace) -> int:
     if args.min_face_size is not None:
         options["min_face_size"] = args.min_face_size
     failed, start = 0, time.perf_counter()
-    for job in tqdm(jobs, unit="picture", disable=len(jobs) == 1):
-        record = {"input": str(job.picture), "output": str(job.result)}
-        try:
-            record |= enhance_one(pipe, job, options, args.overwrite)
-            remark = _remark(record["faces"])
-        except PICTURE_ERRORS as error:
-            remark = record["error"] = _one_line(error)
-            failed += 1
-        if remark:
-            named = remark if str(job.picture) in remark else f"{job.picture}: {remark}"
-            tqdm.write(f"hf-faceenh: {named}", file=sys.stderr)
-        if args.json:
-            print(json.dumps(record), flush=True)
-    done, seconds = len(jobs) - failed, time.perf_counter() - start
-    print(
-        f"{done} of {len(jobs)} pictures written to {args.output} in {seconds:.1f} s, {failed} failed", file=sys.stderr
-    )
+    with tqdm(jobs, unit="picture", disable=len(jobs) == 1) as bar:
+        for job in bar:
+            record = {"input": str(job.picture), "output": str(job.result)}
+            try:
+                record |= enhance_one(pipe, job, options, args.overwrite)
+                remark = _remark(record["faces"])
+            except PICTURE_ERRORS as error:
+                remark = record["error"] = _one_line(error)
+                failed += 1
+            if remark:
+                bar.write(_named(job.picture, remark), file=sys.stderr)
+            if args.json:
+                print(json.dumps(record), flush=True)
+    written, seconds = f"{len(jobs) - failed} of {len(jobs)} pictures", time.perf_counter() - start
+    print(f"{written} written to {args.output} in {seconds:.1f} s, {failed} failed", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -248,8 +246,8 @@ def before_after(pipe: "FaceEnhancePipeline", loaded: "LoadedImage", result: "Im
 
 
 def save_faces(pipe: "FaceEnhancePipeline", faces: list["EnhancedFace"], beginning: Path) -> None:
-    beginning.parent.mkdir(exist_ok=True)
     for index, face in enumerate(faces):
+        beginning.parent.mkdir(exist_ok=True)
         for image, ending in ((face.crop, ""), (face.enhanced, "_enhanced")):
             if image is not None:
                 pipe.image_processor.save(image, beginning.with_name(f"{beginning.name}_{index}{ending}.png"))
@@ -323,6 +321,10 @@ def _licence(model: "torch.nn.Module") -> str:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _named(picture: Path, remark: str) -> str:
+    return f"hf-faceenh: {remark}" if str(picture) in remark else f"hf-faceenh: {picture}: {remark}"
 
 
 def _number(kind: Callable[[str], float], low: float, high: float = math.inf) -> Callable[[str], float]:

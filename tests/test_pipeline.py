@@ -325,7 +325,8 @@ def saved(bundled, tmp_path_factory):
 
 
 def same_pictures(one, other, photo):
-    np.testing.assert_array_equal(as_array(one(photo).images[0]), as_array(other(photo).images[0]))
+    difference = as_array(one(photo).images[0]) - as_array(other(photo).images[0])
+    assert np.abs(difference).max() <= 1  # memory layout decides the order of sums, hence a rounding now and then
 
 
 def test_save_and_load(tiny, saved, photo):
