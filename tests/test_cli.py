@@ -1,0 +1,367 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import ExifTags, Image, ImageCms
+from tiny import tiny_enhancer
+
+from hf_faceenh import FaceDiscriminator, FaceImageProcessor, SuperResolver
+from hf_faceenh.cli import load_pipeline, main
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "data" / "golden"
+DATE = "1969:07:16 13:32:00"
+
+
+@pytest.fixture(scope="module")
+def model(tiny, tmp_path_factory):
+    """The tiny pipeline's folder."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def photo(astronaut):
+    return Image.open(astronaut).convert("RGB").resize((128, 128), Image.Resampling.LANCZOS)
+
+
+@pytest.fixture
+def run(model, capsys, tmp_path, monkeypatch):
+    """Runs a command in `tmp_path`, `enhance` with the tiny pipeline: status, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        extra = ["--model", model] if arguments[0] == "enhance" and "--model" not in arguments else []
+        status = main([*map(str, arguments), *extra])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture
+def refusal(run):
+    """The one line of a command that refuses to start."""
+
+    def refusal(*arguments):
+        status, out, err = run(*arguments)
+        assert (status, out) == (1, "") and err.startswith("hf-faceenh: ") and err.count("\n") == 1
+        return err
+
+    return refusal
+
+
+def process(*arguments, **options):
+    """`hf-faceenh` in a process of its own."""
+    command = [sys.executable, "-m", "hf_faceenh.cli", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+# One picture
+
+
+def test_a_picture_keeps_quality_date_and_profile(run, photo):
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = DATE
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    photo.save("old.jpg", quality=71, exif=exif, icc_profile=profile)
+    status, out, err = run("enhance", "old.jpg", "-o", "made/new.jpg")
+    assert (status, out) == (0, "")
+    assert err.splitlines()[-1].startswith("1 of 1 pictures written to made/new.jpg")
+    old, new = Image.open("old.jpg"), Image.open("made/new.jpg")
+    assert (new.size, new.format) == ((256, 256), "JPEG")
+    assert new.quantization == old.quantization
+    assert new.info["icc_profile"] == profile
+    assert new.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] == DATE
+    assert os.listdir("made") == ["new.jpg"]
+
+
+def test_the_name_of_an_output_file_says_its_format(run, photo):
+    photo.save("old.jpg")
+    assert run("enhance", "old.jpg", "-o", "new.png", "--upscale", 1)[0] == 0
+    new = Image.open("new.png")
+    assert (new.size, new.format) == ((128, 128), "PNG")
+
+
+def test_in_a_folder_the_format_is_the_inputs_whatever_its_name(run, photo):
+    photo.save("scan.jpg", "PNG")
+    photo.save("scan.old", "JPEG")
+    assert run("enhance", "scan.jpg", "scan.old", "-o", "out")[0] == 0
+    assert [Image.open(f"out/{name}").format for name in ("scan.jpg", "scan.old")] == ["PNG", "JPEG"]
+
+
+def test_json_describes_the_faces(run, photo):
+    photo.save("old.png")
+    status, out, _ = run("enhance", "old.png", "-o", "out", "--json")
+    record = json.loads(out)
+    assert status == 0 and out.count("\n") == 1
+    assert (record["input"], record["output"], record["size"]) == ("old.png", str(Path("out/old.png")), [256, 256])
+    (face,) = record["faces"]
+    x1, y1, x2, y2 = face["box"]
+    assert 40 < x1 < 50 and 12 < y1 < 20 and 62 < x2 < 72 and 40 < y2 < 50
+    assert np.shape(face["landmarks"]) == (5, 2) and 0.5 < face["score"] <= 1 and 32 <= face["size"] < 50
+    assert face["left_alone"] is None and record["seconds"] > 0
+
+
+@pytest.mark.parametrize(("option", "reason"), [("--min-face-size=99", "too small"), ("--max-faces=0", "max_faces")])
+def test_says_why_a_face_is_left_alone(run, photo, option, reason):
+    photo.save("old.png")
+    status, out, err = run("enhance", "old.png", "-o", "out", "--json", "--save-faces", option)
+    (face,) = json.loads(out)["faces"]
+    assert status == 0 and reason in face["left_alone"]
+    assert f"hf-faceenh: old.png: 1 of 1 faces left alone ({face['left_alone']})\n" in err
+    assert os.listdir("out/faces") == ["old_face_0.png"]
+
+
+def test_a_picture_without_faces_is_no_error(run):
+    Image.new("L", (70, 80), 90).save("wall.png")
+    status, out, err = run("enhance", "wall.png", "-o", "out", "--json", "--save-faces")
+    assert status == 0 and json.loads(out)["faces"] == []
+    assert "hf-faceenh: wall.png: no face found" in err
+    assert os.listdir("out") == ["wall.png"] and Image.open("out/wall.png").mode == "L"
+
+
+def test_strength_background_and_aligned_reach_the_pipeline(run, photo):
+    photo.save("old.png")
+    assert run("enhance", "old.png", "-o", "plain.png", "--strength", 0, "--no-background", "--upscale", 1)[0] == 0
+    assert np.abs(np.asarray(Image.open("plain.png")) - np.asarray(photo, float)).max() <= 1
+    assert run("enhance", "old.png", "-o", "crop.png", "--aligned", "--upscale", 1)[0] == 0
+    assert Image.open("crop.png").size == (256, 256)  # the enhancer's sample_size
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "I;16"])
+def test_compare_shows_the_enlarged_input_left_of_the_result(run, photo, mode):
+    if mode == "I;16":
+        old = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
+    else:
+        old = photo.convert(mode)
+    old.save("old.png")
+    assert run("enhance", "old.png", "-o", "out", "--compare")[0] == 0
+    both, result = Image.open("out/old_compare.png"), Image.open("out/old.png")
+    assert both.size == (512, 256) and both.mode == result.mode == mode
+    left, right = np.split(np.asarray(both, float), 2, axis=1)
+    assert np.array_equal(right, np.asarray(result))
+    reduced = (left[::2, ::2] + left[1::2, ::2] + left[::2, 1::2] + left[1::2, 1::2]) / 4
+    assert np.abs(reduced - np.asarray(old)).mean() < 0.01 * left.max()
+
+
+def test_save_faces_writes_crops_before_and_after(run, photo):
+    photo.save("old.jpg")
+    assert run("enhance", "old.jpg", "-o", "out", "--save-faces")[0] == 0
+    before, after = (Image.open(f"out/faces/old_face_0{ending}.png") for ending in ("", "_enhanced"))
+    assert before.size == after.size == (256, 256) and before.tobytes() != after.tobytes()
+    os.remove("out/old.jpg")
+    status, _, err = run("enhance", "old.jpg", "-o", "out", "--save-faces")
+    assert status == 1 and "old_face_0" in err and "exists already" in err
+    assert not os.path.exists("out/old.jpg")
+
+
+# Many pictures
+
+
+def test_a_folder_is_walked_and_broken_files_do_not_stop_the_others(run, photo):
+    os.makedirs("in/sub/deep")
+    photo.save("in/good.png")
+    photo.save("in/sub/deep/also good.jpg")
+    photo.save("in/.hidden.png")
+    Path("in/notes.txt").write_text("no picture")
+    Path("in/text.jpg").write_text("no picture either")
+    whole = Path("in/good.png").read_bytes()
+    Path("in/sub/cut.png").write_bytes(whole[: len(whole) // 2])
+    status, out, err = run("enhance", "in", "-o", "in/out", "--json", "--upscale", 1)
+    assert status == 1
+    written = sorted(str(file.relative_to("in/out")) for file in Path("in/out").rglob("*") if file.is_file())
+    assert written == ["good.png", str(Path("sub/deep/also good.jpg"))]
+    records = {Path(record["input"]).name: record for record in map(json.loads, out.splitlines())}
+    assert records.keys() == {"good.png", "also good.jpg", "text.jpg", "cut.png"}
+    assert "not a picture" in records["text.jpg"]["error"] and "damaged" in records["cut.png"]["error"]
+    assert "faces" in records["good.png"] and "error" not in records["good.png"]
+    reports = [line for line in err.splitlines() if "hf-faceenh: " in line]
+    assert len(reports) == 2 and all(record.get("error", "") in err for record in records.values())
+    assert "2 of 4 pictures written to in/out" in err and err.endswith("2 failed\n")
+    assert "4/4" in err  # the progress bar
+
+    os.remove("in/text.jpg")  # once more, with the results inside the folder: they are not taken for inputs
+    _, out, _ = run("enhance", "in", "-o", "in/out", "--json", "--upscale", 1)
+    assert len(out.splitlines()) == 3 and out.count("exists already") == 2
+
+
+def test_a_glob_that_the_shell_left_is_expanded(run, photo):
+    for name in ("a1.png", "a2.png", "b1.png", "odd[1].png"):
+        photo.save(name)
+    assert run("enhance", "a*.png", "odd[1].png", "-o", "out", "--upscale", 1)[0] == 0
+    assert sorted(os.listdir("out")) == ["a1.png", "a2.png", "odd[1].png"]
+
+
+def test_a_missing_file_is_reported_and_the_others_go_on(run, photo):
+    photo.save("here.png")
+    status, _, err = run("enhance", "gone.png", "*.webp", "here.png", "-o", "out")
+    assert status == 1 and "no file gone.png" in err and "no file *.webp" in err
+    assert os.listdir("out") == ["here.png"]
+
+
+def test_what_exists_is_replaced_only_with_overwrite(run, photo):
+    photo.save("old.png")
+    before = Path("old.png").read_bytes()
+    status, out, err = run("enhance", "old.png", "-o", ".", "--json")
+    assert status == 1 and "old.png exists already" in json.loads(out)["error"] and "--overwrite" in err
+    assert Path("old.png").read_bytes() == before
+    assert run("enhance", "old.png", "-o", ".", "--overwrite")[0] == 0
+    assert Image.open("old.png").size == (256, 256)
+
+
+def test_two_pictures_for_one_output_are_refused_before_work_starts(refusal, photo):
+    for folder in ("a", "b"):
+        os.mkdir(folder)
+        photo.save(f"{folder}/same.png")
+    assert "a/same.png and b/same.png would both be written to out/same.png" in refusal(
+        "enhance", "a", "b", "-o", "out"
+    )
+    photo.save("a/same_compare.png")
+    assert "out/same_compare.png" in refusal("enhance", "a", "-o", "out", "--compare")
+    photo.save("a/same.jpg")
+    assert "out/faces/same_face" in refusal("enhance", "a", "-o", "out", "--save-faces")
+    assert not os.path.exists("out")
+
+
+def test_outputs_that_cannot_be(refusal, photo):
+    photo.save("a.png")
+    photo.save("b.png")
+    Path("plain").write_text("")
+    os.mkdir("empty")
+    assert "one picture, but there are 2" in refusal("enhance", "a.png", "b.png", "-o", "c.png")
+    assert "neither a picture nor a folder" in refusal("enhance", "a.png", "-o", "plain")
+    assert "no picture in the folder empty" in refusal("enhance", "empty", "-o", "out")
+
+
+# Models
+
+
+def test_models_that_cannot_be_loaded(refusal, photo):
+    photo.save("a.png")
+    os.mkdir("empty")
+    Path("broken").mkdir()
+    Path("broken/config.json").write_text('{"_class_name": "FaceEnhancer", "sample_size": 64}')
+    Path("weights.pth").write_bytes(b"")
+    FaceDiscriminator.from_config({"sample_size": 8, "stem_channels": 4, "block_channels": [[4, 4]],
+                                   "head_channels": [4, 4]}).save_pretrained("other")  # fmt: skip
+    for model, reason in {
+        "empty": "model_index.json",
+        "broken": "Could not load broken",
+        "weights.pth": "hf-faceenh convert weights.pth",
+        "other": "holds a FaceDiscriminator",
+        "not/a/folder": "There is no folder not/a/folder",
+    }.items():
+        assert reason in refusal("enhance", "a.png", "-o", "out", "--model", model)
+    assert not os.path.exists("out")
+
+
+def test_a_hub_that_does_not_answer_is_one_line(refusal, photo, monkeypatch):
+    photo.save("a.png")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    err = refusal("enhance", "a.png", "-o", "out", "--model", "nobody/has-this")
+    assert "no folder nobody/has-this" in err and len(err) < 400
+
+
+def test_devices_and_dtypes_that_cannot_be(refusal, photo, capsys):
+    photo.save("a.png")
+    assert "float16" in refusal("enhance", "a.png", "-o", "out", "--device", "cpu", "--dtype", "float16")
+    missing = "mps" if torch.cuda.is_available() else "cuda"
+    assert f"no device {missing}" in refusal("enhance", "a.png", "-o", "out", "--device", missing)
+    for option in ("--upscale=3", "--strength=1.5", "--strength=nan", "--max-faces=-1", "--dtype=int8"):
+        with pytest.raises(SystemExit) as exit:
+            main(["enhance", "a.png", "-o", "out", option])
+        assert exit.value.code == 2 and option[:8] in capsys.readouterr().err
+
+
+def test_bfloat16_runs(run, photo):
+    photo.save("a.png")
+    assert run("enhance", "a.png", "-o", "out", "--device", "cpu", "--dtype", "bfloat16", "--upscale", 1)[0] == 0
+    assert Image.open("out/a.png").size == (128, 128)
+
+
+def test_a_single_model_takes_its_place_in_the_bundled_pipeline(tmp_path, bundled):
+    tiny_enhancer(64).save_pretrained(tmp_path / "enhancer")
+    SuperResolver(num_feat=4, num_conv=1, scale=4).save_pretrained(tmp_path / "resolver")
+    pipe = load_pipeline(str(tmp_path / "enhancer"), "cpu")
+    assert pipe.enhancer.config.sample_size == 64
+    assert pipe.super_resolver.config.scale == bundled.super_resolver.config.scale
+    pipe = load_pipeline(str(tmp_path / "resolver"), "cpu", "bfloat16")
+    assert pipe.super_resolver.config.scale == 4 and pipe.super_resolver.dtype == torch.bfloat16
+    assert pipe.enhancer.config == bundled.enhancer.config
+
+
+def test_convert_then_info(run, refusal):
+    source = GOLDEN / "rrdb_x2" / "weights.safetensors"
+    status, out, _ = run("convert", source, "made")
+    assert status == 0 and "made: SuperResolver" in out and "BSD-3-Clause" in out
+    assert "exists already" in refusal("convert", source, "made")
+    assert "no such file" in refusal("convert", "gone.pth", "other")
+    status, out, _ = run("info", "made")
+    header, row = out.splitlines()
+    assert status == 0 and header.split() == ["component", "class", "parameters", "GMAC", "licence"]
+    assert row.startswith("super_resolver  SuperResolver") and "per megapixel" in row and "BSD-3-Clause" in row
+
+
+def test_info_counts_the_bundled_models(run, bundled):
+    status, out, _ = run("info")
+    rows = {line.split()[0]: line for line in out.splitlines()[1:]}
+    assert status == 0 and rows.keys() == {"enhancer", "parser", "detector", "super_resolver"}
+    for role, row in rows.items():
+        parameters = sum(parameter.numel() for parameter in getattr(bundled, role).parameters())
+        assert f" {parameters / 1e6:.3g} M" in row
+    # a compact network's convolutions at the input's size: weights = multiply-accumulates per pixel
+    weights = sum(p.numel() for name, p in bundled.super_resolver.named_parameters() if p.ndim == 4)
+    assert f" {weights * 1e6 / 1e9:.3g} per megapixel" in rows["super_resolver"]
+    assert "per face" in rows["enhancer"] and "MIT" in rows["detector"]
+
+
+# The process
+
+
+def test_an_interrupt_ends_quietly(run, photo, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    photo.save("a.png")
+    monkeypatch.setattr(FaceImageProcessor, "load", interrupted)
+    status, out, err = run("enhance", "a.png", "-o", "out")
+    assert (status, out) == (130, "") and err.splitlines()[-1] == "hf-faceenh: interrupted"
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys; from hf_faceenh import cli; cli._parser().format_help(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_the_command_with_the_bundled_pipeline(astronaut, tmp_path):
+    out, err = process("enhance", astronaut, "-o", tmp_path / "out.png", "--json").communicate()
+    record = json.loads(out)
+    assert Image.open(tmp_path / "out.png").size == (1024, 1024) == tuple(record["size"])
+    assert [face["left_alone"] for face in record["faces"]] == [None]
+    assert "Warning" not in err and "components" not in err and "1 of 1 pictures written" in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT to send to a process")
+def test_ctrl_c_leaves_only_whole_pictures(model, photo, tmp_path):
+    (tmp_path / "in").mkdir()
+    for index in range(200):
+        photo.save(tmp_path / "in" / f"{index:03}.png")
+    running = process("enhance", tmp_path / "in", "-o", tmp_path / "out", "--model", model, "--json")
+    assert json.loads(running.stdout.readline())["faces"]
+    time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate()
+    assert running.returncode == 130
+    assert "Traceback" not in err and err.endswith("hf-faceenh: interrupted\n")
+    written = os.listdir(tmp_path / "out")
+    assert 0 < len(written) < 200 and all(name.endswith(".png") for name in written)
+    assert {Image.open(tmp_path / "out" / name).convert("RGB").size for name in written} == {(256, 256)}
