@@ -337,11 +337,6 @@ def test_an_interrupt_ends_quietly(run, photo, monkeypatch):
     assert (status, out) == (130, "") and err.splitlines()[-1] == "hf-faceenh: interrupted"
 
 
-def test_help_does_not_wait_for_torch():
-    code = "import sys; from hf_faceenh import cli; cli._parser().format_help(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
-
-
 def test_the_command_with_the_bundled_pipeline(astronaut, tmp_path):
     out, err = process("enhance", astronaut, "-o", tmp_path / "out.png", "--json").communicate()
     record = json.loads(out)
