@@ -1,14 +1,12 @@
 """Enhance the faces of photographs: models, pipeline, training."""
 
-from hf_faceenh.image_processor import FaceImageProcessor
-from hf_faceenh.models import (
-    FaceDetector,
-    FaceDiscriminator,
-    FaceEnhancer,
-    GPENFaceEnhancer,
-    SuperResolver,
-)
-from hf_faceenh.pipeline import EnhancedFace, FaceEnhanceOutput, FaceEnhancePipeline
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hf_faceenh.image_processor import FaceImageProcessor
+    from hf_faceenh.models import FaceDetector, FaceDiscriminator, FaceEnhancer, GPENFaceEnhancer, SuperResolver
+    from hf_faceenh.pipeline import EnhancedFace, FaceEnhanceOutput, FaceEnhancePipeline
 
 __all__ = [
     "EnhancedFace",
@@ -21,3 +19,17 @@ __all__ = [
     "GPENFaceEnhancer",
     "SuperResolver",
 ]
+
+_HOMES = {
+    "EnhancedFace": "pipeline",
+    "FaceEnhanceOutput": "pipeline",
+    "FaceEnhancePipeline": "pipeline",
+    "FaceImageProcessor": "image_processor",
+}
+
+
+def __getattr__(name: str):
+    # Imported when first asked for: `hf-faceenh --help` need not wait for torch.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'models')}"), name)

@@ -18,8 +18,7 @@ from transformers import PreTrainedModel
 from hf_faceenh.alignment import crop_faces, scale_of, similarity_transform
 from hf_faceenh.fusion import face_labels, face_mask, fuse
 from hf_faceenh.image_processor import FaceImageProcessor, ImageInfo, LoadedImage, Picture
-from hf_faceenh.models.detector import FaceDetections, FaceDetector
-from hf_faceenh.models.super_resolver import SuperResolver
+from hf_faceenh.models import FaceDetections, FaceDetector, SuperResolver  # and so all that a saved folder may name
 from hf_faceenh.tiling import tile_count, tiled
 
 logger = logging.get_logger(__name__)
