@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +34,7 @@ ROLES = {
     "FaceEnhancer": "enhancer",
     "GPENFaceEnhancer": "enhancer",
     "FaceDetector": "detector",
+    "SegformerForSemanticSegmentation": "parser",
     "SuperResolver": "super_resolver",
 }
 # What may go wrong with one picture without stopping the others: damage, a full disk, too little memory.
@@ -44,14 +46,14 @@ class Job:
     """One picture and the files to write for it.
 
     Args:
-        picture: the input.
+        picture: the input, a file or URL.
         result: the output.
         compare: the before/after picture, if wanted.
         faces: what the paths of the faces' crops begin with, if wanted.
         keep_format: whether the format is the input's, or what the name of the output says.
     """
 
-    picture: Path
+    picture: Path | str
     result: Path
     compare: Path | None
     faces: Path | None
@@ -63,12 +65,14 @@ class Job:
         return [path for path in (self.result, self.compare, *crops) if path and path.exists()]
 
 
-def expand(source: str, output: Path) -> list[tuple[Path, Path]]:
-    """The pictures that a file, folder or glob stands for, each with its path below `output`.
+def expand(source: str, output: Path) -> list[tuple[Path | str, Path]]:
+    """The pictures that a file, URL, folder or glob stands for, each with its path below `output`.
 
     A folder is walked; hidden files are passed over, and so is `output` where it lies inside the folder. A missing
     file is kept, to be reported when its turn comes.
     """
+    if source.lower().startswith(("http://", "https://")):
+        return [(source, Path(Path(urlsplit(source).path).name or "picture"))]
     path = Path(source)
     if not path.is_dir():
         matches = [] if path.exists() else map(Path, sorted(glob.glob(source, recursive=True)))
@@ -323,7 +327,7 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _named(picture: Path, remark: str) -> str:
+def _named(picture: Path | str, remark: str) -> str:
     return f"hf-faceenh: {remark}" if str(picture) in remark else f"hf-faceenh: {picture}: {remark}"
 
 
@@ -355,7 +359,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("enhance", help="enhance the faces of photographs, and super-resolve the rest")
     command.set_defaults(run=enhance)
     add = command.add_argument
-    add("pictures", nargs="+", metavar="PICTURE|FOLDER|GLOB", help="folders are walked, sub-folders kept")
+    add("pictures", nargs="+", metavar="PICTURE|FOLDER|GLOB", help="a URL will do; folders are walked")
     add("-o", "--output", required=True, metavar="OUT", help="a file for one picture, or a folder, made if missing")
     add("--model", metavar="ID_OR_FOLDER", help="a pipeline, or a folder with one model that convert made")
     add("--upscale", type=int, default=2, choices=(1, 2, 4), help="how many times larger (2)")
@@ -385,7 +389,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     args = _parser().parse_args(argv)
-    logging.disable(logging.WARNING)  # the libraries' chatter
+    logging.disable(logging.ERROR)  # the libraries' chatter: what matters they raise
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -112,9 +112,9 @@ class FaceEnhancePipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None = None, **kwargs):
-        """As in diffusers; without a name, the bundled pipeline. Float32 unless `torch_dtype` says otherwise."""
+        """As in diffusers; without a name, the bundled pipeline. Float32 unless `dtype` says otherwise."""
         if not {"torch_dtype", "dtype"} & kwargs.keys():
-            kwargs["torch_dtype"] = torch.float32
+            kwargs["dtype"] = torch.float32
         return super().from_pretrained(pretrained_model_name_or_path or BUNDLED, **kwargs)
 
     @classmethod
@@ -269,7 +269,7 @@ class FaceEnhancePipeline(DiffusionPipeline):
             if model.dtype == torch.float16 and self._execution_device.type == "cpu":
                 raise ValueError(
                     f"A CPU does not compute well in float16, and the {name} is in float16. Load the pipeline with "
-                    "torch_dtype=torch.float32, or move it to a GPU."
+                    "dtype=torch.float32, or move it to a GPU."
                 )
 
     def _find_faces(self, pixels: torch.Tensor, threshold: float) -> tuple[FaceDetections, torch.Tensor]:

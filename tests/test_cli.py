@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import signal
@@ -208,6 +209,14 @@ def test_a_missing_file_is_reported_and_the_others_go_on(run, photo):
     assert os.listdir("out") == ["here.png"]
 
 
+def test_a_url_is_a_picture(run, photo, monkeypatch):
+    data = io.BytesIO()
+    photo.save(data, "PNG")
+    monkeypatch.setattr("hf_faceenh.image_processor._download", {"https://host/a/old?x=1": data.getvalue()}.get)
+    assert run("enhance", "https://host/a/old?x=1", "-o", "out", "--upscale", 1)[0] == 0
+    assert Image.open("out/old").format == "PNG"
+
+
 def test_what_exists_is_replaced_only_with_overwrite(run, photo):
     photo.save("old.png")
     before = Path("old.png").read_bytes()
@@ -297,6 +306,9 @@ def test_a_single_model_takes_its_place_in_the_bundled_pipeline(tmp_path, bundle
     pipe = load_pipeline(str(tmp_path / "resolver"), "cpu", "bfloat16")
     assert pipe.super_resolver.config.scale == 4 and pipe.super_resolver.dtype == torch.bfloat16
     assert pipe.enhancer.config == bundled.enhancer.config
+    bundled.parser.save_pretrained(tmp_path / "parser")
+    pipe = load_pipeline(str(tmp_path / "parser"), "cpu")
+    assert pipe.parser.config.name_or_path == str(tmp_path / "parser")
 
 
 def test_convert_then_info(run, refusal):
@@ -335,6 +347,11 @@ def test_an_interrupt_ends_quietly(run, photo, monkeypatch):
     monkeypatch.setattr(FaceImageProcessor, "load", interrupted)
     status, out, err = run("enhance", "a.png", "-o", "out")
     assert (status, out) == (130, "") and err.splitlines()[-1] == "hf-faceenh: interrupted"
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys; from hf_faceenh import cli; cli._parser().format_help(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_the_command_with_the_bundled_pipeline(astronaut, tmp_path):

@@ -285,7 +285,7 @@ def test_half_precision(bundled, photo):
 
     half = copy.deepcopy(pipe).to(dtype=torch.bfloat16)
     assert np.abs(as_array(half(photo, upscale=1).images[0]) - reference).mean() < 3
-    with pytest.raises(ValueError, match="float16.*torch_dtype=torch.float32"):
+    with pytest.raises(ValueError, match="float16.*dtype=torch.float32"):
         copy.deepcopy(pipe).to(dtype=torch.float16)(photo)
 
 

@@ -134,10 +134,12 @@ def test_regions_are_mapped_by_name():
 def test_loss_falls_to_zero_for_the_truth_and_counts_small_parts():
     ids = torch.zeros(1, 16, 16, dtype=torch.int64)
     ids[0, 4:6, 4:6] = 3
+    weights = train_parser.class_weights(np.bincount(ids.flatten(), minlength=10))
     truth = F.one_hot(ids, 10).permute(0, 3, 1, 2) * 50.0
     background = F.one_hot(torch.zeros_like(ids), 10).permute(0, 3, 1, 2) * 4.0
-    assert train_parser.parsing_loss(truth, ids) < 1e-3
-    assert train_parser.parsing_loss(background, ids) > 0.1
+    assert train_parser.parsing_loss(truth, ids, weights) < 1e-3
+    assert train_parser.parsing_loss(background, ids, weights) > 0.5
+    assert weights[3] / weights[0] == pytest.approx((252 / 4) ** 0.5)
 
 
 def bad_inputs(folder: Path) -> dict[str, tuple[list[str], str]]:
