@@ -1,8 +1,11 @@
+import copy
+import io
 import json
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -38,6 +41,22 @@ def photo(astronaut):
     return Image.open(astronaut).convert("RGB")
 
 
+def skin_in_the_middle():
+    """A parser that sees skin in the crop's middle, background around it."""
+    parser = tiny_parser()
+    forward = parser.forward
+
+    def in_the_middle(pixel_values):
+        output = forward(pixel_values=pixel_values)
+        side = output.logits.shape[-1]
+        output.logits[:, REGIONS.index("background")] = 30
+        output.logits[:, REGIONS.index("skin"), side // 4 : -side // 4, side // 4 : -side // 4] = 60
+        return output
+
+    parser.forward = in_the_middle
+    return parser
+
+
 def two_faces(photo):
     """The face large, and again at half the size beside it."""
     canvas = Image.new("RGB", (640, 320), "grey")
@@ -70,7 +89,7 @@ def test_a_photograph_comes_back_enlarged_with_its_face_described(tiny, photo):
 
 def test_only_the_face_changes(bundled, photo):
     """Painted green, the face shows where the mask lies: on the face, not on hair, background or the suit."""
-    pipe = tiny_pipeline(bundled, enhancer=small(Painter), parser=SkinWhereFaceIs.make(), super_resolver=None)
+    pipe = tiny_pipeline(bundled, enhancer=small(Painter), parser=skin_in_the_middle(), super_resolver=None)
     result, plain = as_array(pipe(photo, upscale=1).images[0]), as_array(photo)
     changed = np.abs(result - plain).max(axis=2)
     assert changed[125, 225] > 100  # the nose
@@ -78,28 +97,9 @@ def test_only_the_face_changes(bundled, photo):
     assert changed.max() == 0
 
 
-class SkinWhereFaceIs(torch.nn.Module):
-    """Not a transformers model, but all that the pipeline uses of one: skin in the crop's middle."""
-
-    @classmethod
-    def make(cls):
-        parser = tiny_parser()
-        forward = parser.forward
-
-        def in_the_middle(pixel_values):
-            output = forward(pixel_values=pixel_values)
-            output.logits[:, 0] = 30
-            side = output.logits.shape[-1]
-            output.logits[:, 1, side // 4 : -side // 4, side // 4 : -side // 4] = 60
-            return output
-
-        parser.forward = in_the_middle
-        return parser
-
-
 def test_no_seam(bundled, photo):
     """With an enhancer that changes nothing, nothing shows: neither the face nor the mask's edge."""
-    pipe = tiny_pipeline(bundled, enhancer=small(Unchanged), parser=SkinWhereFaceIs.make(), super_resolver=None)
+    pipe = tiny_pipeline(bundled, enhancer=small(Unchanged), parser=skin_in_the_middle(), super_resolver=None)
     smooth = photo.filter(ImageFilter.GaussianBlur(2))  # so that resampling costs nothing
     for upscale in (1, 2):
         fused = as_array(pipe(smooth, upscale=upscale).images[0])
@@ -113,7 +113,7 @@ def test_no_seam(bundled, photo):
 
 def test_with_a_super_resolver_the_identity_stays_the_super_resolved_photograph(bundled, photo):
     pipe = tiny_pipeline(
-        bundled, enhancer=small(Unchanged), parser=SkinWhereFaceIs.make(), super_resolver=bundled.super_resolver
+        bundled, enhancer=small(Unchanged), parser=skin_in_the_middle(), super_resolver=bundled.super_resolver
     )
     smooth = photo.filter(ImageFilter.GaussianBlur(2))
     fused, plain = (as_array(pipe(smooth, max_faces=n).images[0]) for n in (None, 0))
@@ -155,14 +155,12 @@ def test_a_face_sharper_than_the_enhancer_is_left_alone_by_default(tiny, photo):
 
 
 def test_no_face_is_no_error(tiny, caplog):
-    import diffusers.utils.logging as diffusers_logging
-
-    diffusers_logging.enable_propagation()
+    diffusers.utils.logging.enable_propagation()
     try:
         with caplog.at_level("WARNING"):
             output = tiny(Image.new("RGB", (70, 50), "navy"))
     finally:
-        diffusers_logging.disable_propagation()
+        diffusers.utils.logging.disable_propagation()
     assert output.images[0].size == (140, 100) and output.faces == [[]]
     assert [record.message for record in caplog.records] == ["No face found; the picture is super-resolved only."]
 
@@ -281,8 +279,6 @@ def test_no_gradients_and_evaluation_mode(bundled, photo):
 def test_half_precision(bundled, photo):
     pipe = tiny_pipeline(bundled)
     reference = as_array(pipe(photo, upscale=1).images[0])
-    import copy
-
     half = copy.deepcopy(pipe).to(dtype=torch.bfloat16)
     assert np.abs(as_array(half(photo, upscale=1).images[0]) - reference).mean() < 3
     with pytest.raises(ValueError, match="float16.*dtype=torch.float32"):
@@ -366,8 +362,6 @@ def test_without_optional_components_it_is_saved_and_loaded(bundled, tmp_path, p
 
 
 def test_variant_and_dtype(bundled, tmp_path, photo):
-    import copy
-
     pipe = tiny_pipeline(bundled)
     copy.deepcopy(pipe).to(dtype=torch.float16).save_pretrained(tmp_path, variant="fp16")
     assert (tmp_path / "enhancer" / "diffusion_pytorch_model.fp16.safetensors").exists()
@@ -393,8 +387,6 @@ def test_bundled_pipeline_restores_a_poor_face(bundled, photo):
     """The astronaut at a quarter of the size, compressed: the result is nearer to the photograph than bicubic is."""
     crop = photo.crop((112, 8, 336, 232))
     poor = crop.resize((56, 56), Image.Resampling.BOX)
-    import io
-
     file = io.BytesIO()
     poor.save(file, "JPEG", quality=60)
     result = bundled(file.getvalue(), upscale=4, min_face_size=16)
