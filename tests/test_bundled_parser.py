@@ -65,7 +65,6 @@ def test_speaks_celebamask_hq(parser):
     assert parser.config.sample_size == 256
 
 
-@pytest.mark.xfail(strict=True, reason="the bundled parser is an early state of its training: see model_card.md")
 @pytest.mark.parametrize("name", MIDDLES)
 def test_finds_the_parts_of_the_astronauts_face(name, parser, to_crop, regions):
     rows, columns = (regions == parser.config.label2id[name]).nonzero().float().unbind(1)
