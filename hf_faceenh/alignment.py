@@ -67,14 +67,14 @@ def warp(
     differentiable.
     """
     samples = max(1, math.ceil(1 / float(scale_of(transform.detach())) - 1e-3))
-    back = invert(transform.double()).to(picture.device)
+    back = invert(transform.cpu().double())  # on the CPU: float32 is too coarse for large pictures, MPS has no other
     step = 1 / samples
-    xs = x + step * (torch.arange(width * samples, device=picture.device, dtype=torch.float64) + 0.5)
-    ys = y + step * (torch.arange(height * samples, device=picture.device, dtype=torch.float64) + 0.5)
+    xs = x + step * (torch.arange(width * samples, dtype=torch.float64) + 0.5)
+    ys = y + step * (torch.arange(height * samples, dtype=torch.float64) + 0.5)
     # A·(x, y) + t, as a sum of a column's and a row's share, in grid_sample's units: −1 and 1 are the outer borders
-    size = torch.tensor([picture.shape[2], picture.shape[1]], device=picture.device)
+    size = torch.tensor([picture.shape[2], picture.shape[1]])
     grid = xs[None, :, None] * back[:, 0] + ys[:, None, None] * back[:, 1] + back[:, 2]
-    grid = (2 * grid / size - 1).to(torch.float32)
+    grid = (2 * grid / size - 1).float().to(picture.device)
     sampled = F.grid_sample(
         picture[None].float(), grid[None], mode="bicubic", padding_mode=outside, align_corners=False
     )

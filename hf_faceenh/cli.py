@@ -98,7 +98,10 @@ def plan(sources: list[str], output: str, compare: bool = False, save_faces: boo
     from PIL import Image
 
     out = Path(output)
-    to_file = out.suffix.lower() in Image.registered_extensions() and not out.is_dir()
+    format = Image.registered_extensions().get(out.suffix.lower())
+    to_file = format is not None and not out.is_dir()
+    if to_file and format not in Image.SAVE:
+        raise ValueError(f"Pictures can be read from {out.suffix} files, not written to. Choose .jpg, .png or .webp.")
     found = list(dict.fromkeys(pair for source in sources for pair in expand(source, out)))
     if to_file and len(found) > 1:
         raise ValueError(f"The output {out} is one picture, but there are {len(found)} to enhance. Give a folder.")
@@ -227,11 +230,11 @@ def enhance_one(pipe: "FaceEnhancePipeline", job: Job, options: dict[str, Any], 
     (result,), (faces,) = output.images, output.faces
     format = loaded.info.format if job.keep_format else None
     job.result.parent.mkdir(parents=True, exist_ok=True)
+    processor.save(result, job.result, loaded.info, format)
     if job.faces:
         save_faces(pipe, faces, job.faces)
     if job.compare:
         processor.save(before_after(pipe, loaded, result), job.compare, loaded.info, format)
-    processor.save(result, job.result, loaded.info, format)
     seconds = time.perf_counter() - start
     return {"size": result.size, "seconds": round(seconds, 3), "faces": [_described(face) for face in faces]}
 

@@ -316,7 +316,9 @@ def read_state_dict(source: Path) -> StateDict:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
             break
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    ):
         raise ConversionError(f"the file holds no state dict, neither by itself nor under {', '.join(WRAPPERS)}")
     return state
 

@@ -279,8 +279,10 @@ def _open_file(path: Path) -> BinaryIO:
 
 def _read_exif(image: Image.Image) -> tuple[int, bytes | None]:
     """Orientation (1…8) and the EXIF block to keep. A damaged block is no reason to refuse the picture."""
+    orientation = 1
     try:
         exif, kept = image.getexif(), Image.Exif()
+        orientation = int(exif.get(_TAG.Orientation, 1))
         for tag in KEPT_EXIF:
             if tag in exif:
                 kept[tag] = exif[tag]
@@ -288,9 +290,9 @@ def _read_exif(image: Image.Image) -> tuple[int, bytes | None]:
             tags = {tag: value for tag, value in exif.get_ifd(directory).items() if tag not in DROPPED_EXIF}
             if tags:
                 kept[directory] = tags
-        return int(exif.get(_TAG.Orientation, 1)), kept.tobytes() if len(kept) else None
+        return orientation, kept.tobytes() if len(kept) else None
     except DAMAGE:
-        return 1, None
+        return orientation, None
 
 
 def _jpeg_settings(image: Image.Image) -> dict[str, Any] | None:
@@ -314,10 +316,14 @@ def _srgb_planes(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray 
     if image.has_transparency_data:
         image = image.convert("LA" if grey else "RGBA")
         alpha = np.asarray(image.getchannel("A"))[None]
-    if profile is None or image.mode != "CMYK":
-        image = image.convert("L" if grey else "RGB")
     if profile is not None:
-        image = ImageCms.profileToProfile(image, profile, SRGB, outputMode="RGB")
+        try:
+            source = image if image.mode == "CMYK" else image.convert("L" if grey else "RGB")
+            image = ImageCms.profileToProfile(source, profile, SRGB, outputMode="RGB")
+        except ImageCms.PyCMSError:  # a profile of another use, or with parts missing
+            profile = icc_profile = None
+    if profile is None:
+        image = image.convert("L" if grey else "RGB")
     return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1), alpha, grey, icc_profile
 
 
@@ -333,7 +339,7 @@ def _profile(image: Image.Image, grey: bool) -> tuple[ImageCms.ImageCmsProfile |
         return None, None
     if space != ("GRAY" if grey else "CMYK" if image.mode == "CMYK" else "RGB"):
         return None, None
-    if "sRGB" in description:
+    if "sRGB" in description and "linear" not in description.lower():
         return None, data
     return profile, None if grey else SRGB.tobytes()
 

@@ -158,13 +158,14 @@ class FaceEnhancePipeline(DiffusionPipeline):
             upscale: how many times larger the result is: 1, 2 or 4.
             strength: 1 takes the enhanced face, 0 the photograph's own; in between a mixture.
             aligned: the pictures are square, aligned crops of one face each: the result is the enhanced crop, of side
-                `sample_size` × `upscale`.
+                `sample_size` × `upscale` (or, left alone, of the crop's side × `upscale`).
             restore_background: whether what is not face goes through the super-resolver, or only bicubic
                 interpolation.
             min_face_size: a face whose aligned crop, about twice the face's height, has a smaller side in px of the
                 photograph is left alone.
             max_face_size: likewise one with a larger side; 1.25 × the enhancer's `sample_size` by default, as larger
-                faces have more detail than the enhancer gives. `float("inf")` enhances all.
+                faces have more detail than the enhancer gives; no limit for aligned crops, whose caller chose.
+                `float("inf")` enhances all.
             max_faces: enhance only so many, the largest, of each picture.
             detection_threshold: least score of a face, in [0, 1].
             face_batch_size: faces that go through enhancer and parser at once.
@@ -180,7 +181,9 @@ class FaceEnhancePipeline(DiffusionPipeline):
         self._check_output(tile_size, output_type)
         self._prepare_models()
         device, size = self._execution_device, self.enhancer.config.sample_size
-        limits = (min_face_size, LARGEST_FACE * size if max_face_size is None else max_face_size)
+        if max_face_size is None:
+            max_face_size = float("inf") if aligned else LARGEST_FACE * size
+        limits = (min_face_size, max_face_size)
 
         # 1. Read the pictures
         pictures = self.image_processor.load_all(image)
@@ -198,8 +201,8 @@ class FaceEnhancePipeline(DiffusionPipeline):
         chosen = [torch.tensor([face.left_alone is None for face in of_one], dtype=torch.bool) for of_one in faces]
         poor = torch.cat([of_one[keep.to(device)] for of_one, keep in zip(crops, chosen, strict=True)])  # [M, 3, S, S]
         counts = [int(keep.sum()) for keep in chosen]
-        restored = pictures if restore_background and not aligned else []
-        tiles = [self._tile_count(picture, upscale, tile_size) for picture in restored]
+        enlarged = [picture for picture, count in zip(pictures, counts, strict=True) if not (aligned and count)]
+        tiles = [self._tile_count(picture, upscale, tile_size) for picture in enlarged if restore_background]
         with self.progress_bar(total=-(-len(poor) // face_batch_size) + sum(tiles)) as bar:
             enhanced, parsed = self._enhance(poor, face_batch_size, bar)  # [M, 3, S, S], [M, L, S, S]
             masks = strength * face_mask(parsed, face_labels(self.parser.config.id2label))  # [M, 1, S, S]
@@ -340,10 +343,13 @@ class FaceEnhancePipeline(DiffusionPipeline):
         return 1 if scale == 1 else max(1, math.ceil(math.log(upscale, scale)))
 
     def _overlap(self, upscale: int, tile_size: int) -> int:
-        """Context px of a tile: all that the super-resolver sees, but at most an eighth of the tile."""
+        """Context px of a tile: all that the super-resolver sees; an eighth of the tile where that is too much, as for
+        RRDB, which sees hundreds of px but hardly uses those far away."""
         radius, scale = self.super_resolver.receptive_radius, self.super_resolver.config.scale
         seen = sum(math.ceil(radius / scale**done) for done in range(self._passes(upscale)))
-        return min(seen + 2, tile_size // 8)  # 2: what resampling to the wanted size sees
+        seen += 2  # what resampling to the wanted size sees
+        largest = (tile_size - 4) // 4  # that `tiled` takes
+        return seen if seen <= largest else tile_size // 8
 
     def _super_resolve(self, pixels: torch.Tensor, upscale: int, tile_size: int, bar=None) -> torch.Tensor:
         """`[3, H, W]` → `[3, uH, uW]`, in tiles: the super-resolver as often as it takes, then to the wanted size."""

@@ -39,7 +39,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def load_enhancer(name: str) -> torch.nn.Module:
     """A `FaceEnhancer` or `GPENFaceEnhancer`, whichever its config names."""
-    kind = FaceEnhancer.load_config(name)["_class_name"]
+    kind = FaceEnhancer.load_config(name).get("_class_name", "model of another library")
     classes = {cls.__name__: cls for cls in (FaceEnhancer, GPENFaceEnhancer)}
     if kind not in classes:
         raise ValueError(f"--model {name} is a {kind}; expected one of {', '.join(classes)}.")

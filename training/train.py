@@ -57,6 +57,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     for name in ("dataset", "output_dir"):
         if getattr(args, name) is None:
             parser.error(f"--{name} is needed")
+    for name in ("steps", "batch_size", "log_every", "save_every"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be at least 1")
     if args.perceptual_weight and not args.perceptual_backbone:
         parser.error("--perceptual_weight needs a --perceptual_backbone, a transformers vision model")
     return args
@@ -67,6 +70,8 @@ def read_config(parser: argparse.ArgumentParser, path: Path) -> dict:
         values = yaml.safe_load(path.read_text()) or {}
     except (OSError, yaml.YAMLError) as error:
         parser.error(f"--config {path} cannot be read: {' '.join(str(error).split())}")
+    if not isinstance(values, dict):
+        parser.error(f"--config {path} must map options to values")
     unknown = set(values) - {action.dest for action in parser._actions}
     if unknown:
         parser.error(f"--config {path} sets {', '.join(sorted(unknown))}, which are not options of train.py")
@@ -128,7 +133,7 @@ def main(arguments: list[str] | None = None) -> None:
     stream = accelerator.skip_first_batches(loader, progress.step)
 
     bar = tqdm(total=args.steps, initial=progress.step, disable=not accelerator.is_main_process)
-    sums, started = {}, time.monotonic()
+    sums, summed, started = {}, 0, time.monotonic()
     for batch in stream:
         lq, hq = batch["lq"], batch["hq"]
         enhanced = model(lq.contiguous(memory_format=torch.channels_last), return_dict=False)[0]
@@ -145,14 +150,15 @@ def main(arguments: list[str] | None = None) -> None:
         ema.step(accelerator.unwrap_model(model).parameters())
         progress.step += 1
         bar.update()
+        summed += 1
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + value.item()
         if progress.step % args.log_every == 0:
             seconds, started = time.monotonic() - started, time.monotonic()
-            means = {name: round(value / args.log_every, 5) for name, value in sums.items()}
-            rate = round(args.log_every * args.batch_size * accelerator.num_processes / seconds, 2)
+            means = {name: round(value / summed, 5) for name, value in sums.items()}
+            rate = round(summed * args.batch_size * accelerator.num_processes / seconds, 2)
             accelerator.print(json.dumps({"step": progress.step, **means, "images_per_second": rate}), flush=True)
-            sums = {}
+            sums, summed = {}, 0
         if progress.step % args.save_every == 0 or progress.step == args.steps:
             save(accelerator, model, ema, args.output_dir)
 
@@ -185,5 +191,5 @@ def save(accelerator: Accelerator, model: torch.nn.Module, ema: EMAModel, output
 if __name__ == "__main__":
     try:
         main()
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, OSError) as error:
         sys.exit(f"train.py: {' '.join(str(error).split())}")

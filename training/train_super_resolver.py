@@ -31,6 +31,7 @@ CACHE_BYTES = 4 << 30  # decoded pictures kept in memory; the rest is decoded ag
 REDUCTION = (0.5, 1.0)  # a photograph is first reduced by a factor from here: what it holds of noise goes
 FILTERS = (Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
 # The worst of the poor half: blur in px of the sharp crop, noise as a share of white, and the strength of `jpeg`.
+CLEAN = 0.25  # share of the inputs that are only reduced: they are learnt first
 BLUR, NOISE, JPEG = 1.0, 0.025, 0.4
 CLIP = 20.0  # largest norm of the gradient of the loss in dB
 FLOOR = 1e-5  # of a crop's squared error in the loss: flat crops, at 50 dB and above, matter no more
@@ -143,7 +144,7 @@ def to_input(sharp: np.ndarray, scale: int, rng: np.random.Generator) -> np.ndar
     """A sharp uint8 crop → the picture that somebody has of it, smaller by `scale`."""
     size = (sharp.shape[1] // scale, sharp.shape[0] // scale)
     resampling = FILTERS[rng.integers(len(FILTERS))]
-    if rng.random() < 0.5:
+    if rng.random() < CLEAN:
         return reduce(sharp, size, resampling)
     image = blur(sharp.astype(np.float32) / 255, rng.uniform(0, BLUR / (WORST_BLUR * max(sharp.shape))), rng)
     image = reduce(from_float(image), size, resampling).astype(np.float32) / 255
