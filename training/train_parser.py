@@ -38,17 +38,21 @@ CELEBAMASK_HQ = (
 COUNTED_AS = {"eye_g": "skin"}
 MIRRORED = {"l_eye": "r_eye", "r_eye": "l_eye", "l_brow": "r_brow", "r_brow": "l_brow"}  # l_lip is the lower one
 
-# A quarter-size map of logits is enough: logits that are linear across an edge, enlarged, place it between two cells.
+# The first stage works at half size, not SegFormer's quarter: a lip or a brow is two quarter-size cells high, and label
+# maps reduced to those and enlarged again keep a mean IoU of 0.89 only, reduced to half size 0.96.
 ARCHITECTURE = {
     "depths": [1, 1, 2, 2],
-    "hidden_sizes": [16, 32, 64, 128],
-    "mlp_ratios": [2, 4, 4, 3],
+    "strides": [2, 2, 2, 2],
+    "patch_sizes": [5, 3, 3, 3],
+    "sr_ratios": [16, 8, 4, 2],
+    "hidden_sizes": [16, 24, 48, 96],
+    "mlp_ratios": [2, 4, 4, 4],
     "num_attention_heads": [1, 1, 2, 4],
     "decoder_hidden_size": 32,
     "drop_path_rate": 0.0,  # few steps, strong augmentation: regularisation only slows it
     "classifier_dropout_prob": 0.0,
 }
-STRIDE = 32  # of the last stage: sides are multiples of it
+STRIDE = 16  # of the last stage: sides are multiples of it
 LOSS_REDUCTION = 2  # the loss is taken at this part of the input's size
 
 SHIFT, SCALE, ROTATION = 0.02, 0.06, 5.0  # standard deviations: share of the side, logarithm, degrees
