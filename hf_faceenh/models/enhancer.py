@@ -12,6 +12,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import nn
 
+from .channels import ChannelGroup, Slice, layer_outputs
+
 SLOPE = 0.2  # of every leaky ReLU here
 
 
@@ -238,3 +240,95 @@ class FaceEnhancer(ModelMixin, ConfigMixin):
             attribute_feature=attribute_feature if return_features else None,
         )
         return output if return_dict else output.to_tuple()
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        """The layers whose channels can be removed, from the first to the last: all but the attribute feature, which
+        keeps its width, and the image."""
+        return [*self._encoder_groups(), *self._mapping_groups(), *self._decoder_groups()]
+
+    def _encoder_groups(self) -> list[ChannelGroup]:
+        config, groups = self.config, []
+        top = len(config.encoder_channels) - 1
+        for depth, widths in enumerate(config.encoder_channels):
+            stage = f"convolutional_network.stages.{depth - 1}"
+            layers = [f"{stage}.0", f"{stage}.1"] if depth else ["convolutional_network.stem"]
+            for index, (layer, width) in enumerate(zip(layers, widths, strict=True)):
+                if index < len(layers) - 1:
+                    readers = (Slice(f"{layers[index + 1]}.weight", 1),)
+                else:  # a noise feature: it goes down, and across to the generating network
+                    down = Slice("mapping_network.layers.0.weight", 1, repeat=16)
+                    if depth < top:
+                        down = Slice(f"convolutional_network.stages.{depth}.0.weight", 1)
+                    before = config.decoder_channels[top - depth - 1][-1] if depth < top else config.constant_channels
+                    readers = (down, *_styled_inputs(f"generating_network.stages.{top - depth}.0", before))
+                groups.append(
+                    ChannelGroup(
+                        name=layer,
+                        part="convolutional_network",
+                        resolution=config.sample_size >> depth,
+                        width=width,
+                        path=("encoder_channels", depth, index),
+                        producers=layer_outputs(layer),
+                        consumers=readers,
+                    )
+                )
+        return groups
+
+    def _mapping_groups(self) -> list[ChannelGroup]:
+        layer = "mapping_network.layers.{}".format
+        return [
+            ChannelGroup(
+                name=layer(index),
+                part="mapping_network",
+                resolution=None,
+                width=width,
+                path=("mapping_channels", index),
+                producers=layer_outputs(layer(index)),
+                consumers=(Slice(f"{layer(index + 1)}.weight", 1),),
+            )
+            for index, width in enumerate(self.config.mapping_channels[:-1])
+        ]
+
+    def _decoder_groups(self) -> list[ChannelGroup]:
+        groups = [
+            ChannelGroup(
+                name="generating_network.constant",
+                part="generating_network",
+                resolution=4,
+                width=self.config.constant_channels,
+                path=("constant_channels",),
+                producers=(Slice("generating_network.constant", 1),),
+                consumers=_styled_inputs("generating_network.stages.0.0"),
+            )
+        ]
+        last = len(self.config.decoder_channels) - 1
+        for depth, widths in enumerate(self.config.decoder_channels):
+            for index, width in enumerate(widths):
+                layer = f"generating_network.stages.{depth}.{index}"
+                if index == 0:
+                    readers = _styled_inputs(f"generating_network.stages.{depth}.1")
+                elif depth < last:
+                    readers = _styled_inputs(f"generating_network.stages.{depth + 1}.0")
+                else:
+                    readers = (Slice("generating_network.to_rgb.weight", 1),)
+                groups.append(
+                    ChannelGroup(
+                        name=layer,
+                        part="generating_network",
+                        resolution=4 << depth,
+                        width=width,
+                        path=("decoder_channels", depth, index),
+                        producers=layer_outputs(f"{layer}.conv"),
+                        consumers=readers,
+                    )
+                )
+        return groups
+
+
+def _styled_inputs(layer: str, start: int = 0) -> tuple[Slice, ...]:
+    """Input channels of a styled convolution, from `start` on."""
+    return (
+        Slice(f"{layer}.conv.weight", 1, start),
+        Slice(f"{layer}.style.weight", 0, start),
+        Slice(f"{layer}.style.bias", 0, start),
+    )

@@ -8,6 +8,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
+from .channels import ChannelGroup, Slice, layer_outputs
 from .enhancer import FaceEnhancerOutput, check_faces
 from .layers import EqualizedConv2d, EqualizedLinear, PixelNorm, StyledConv2d, ToRGB, Upsample
 
@@ -197,3 +198,83 @@ class GPENFaceEnhancer(ModelMixin, ConfigMixin):
             attribute_feature=attribute_feature if return_features else None,
         )
         return output if return_dict else output.to_tuple()
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        """The convolutions (and the constant) whose channels can be removed, from the first to the last. The linear
+        mapping network stays whole: its pixel norm compares all of its channels."""
+        return [*self._encoder_groups(), *self._decoder_groups()]
+
+    def _encoder_groups(self) -> list[ChannelGroup]:
+        groups, top = [], len(self.config.encoder_channels) - 1
+        for depth, width in enumerate(self.config.encoder_channels):
+            stage = top - depth
+            makers, readers = layer_outputs(f"convolutional_network.layers.{depth}"), []
+            if depth < top:
+                readers.append(Slice(f"convolutional_network.layers.{depth + 1}.weight", 1, equalized=True))
+            else:
+                readers.append(Slice("mapping_network.0.weight", 1, repeat=16, equalized=True))
+            for index, before in enumerate(self.config.decoder_channels[stage]):
+                convolution = f"generating_network.stages.{stage}.convolutions.{index}"
+                makers += (Slice(f"{convolution}.bias", 0, before),)  # behind the bias of its own channels
+                readers += self._generating_inputs(stage, index, before)
+            groups.append(
+                ChannelGroup(
+                    name=f"convolutional_network.layers.{depth}",
+                    part="convolutional_network",
+                    resolution=self.config.sample_size >> depth,
+                    width=width,
+                    path=("encoder_channels", depth),
+                    producers=makers,
+                    consumers=tuple(readers),
+                )
+            )
+        return groups
+
+    def _decoder_groups(self) -> list[ChannelGroup]:
+        groups = [
+            ChannelGroup(
+                name="generating_network.constant",
+                part="generating_network",
+                resolution=4,
+                width=self.config.constant_channels,
+                path=("constant_channels",),
+                producers=(Slice("generating_network.constant", 1),),
+                consumers=_modulated_inputs("generating_network.stages.0.convolutions.0"),
+                image="generating_network.stages.0",
+            )
+        ]
+        for stage, widths in enumerate(self.config.decoder_channels):
+            for index, width in enumerate(widths):
+                layer = f"generating_network.stages.{stage}.convolutions.{index}"
+                groups.append(
+                    ChannelGroup(
+                        name=layer,
+                        part="generating_network",
+                        resolution=4 << stage,
+                        width=width,
+                        path=("decoder_channels", stage, index),
+                        producers=layer_outputs(layer),
+                        consumers=self._generating_inputs(stage, index),
+                        image=f"generating_network.stages.{stage}",
+                    )
+                )
+        return groups
+
+    def _generating_inputs(self, stage: int, index: int, start: int = 0) -> tuple[Slice, ...]:
+        """What reads the output of a styled convolution, from channel `start` on: the next one, and the to-RGB."""
+        widths = self.config.decoder_channels
+        if index + 1 < len(widths[stage]):
+            return _modulated_inputs(f"generating_network.stages.{stage}.convolutions.{index + 1}", start)
+        readers = _modulated_inputs(f"generating_network.stages.{stage}.to_rgb", start)
+        if stage + 1 < len(widths):
+            readers += _modulated_inputs(f"generating_network.stages.{stage + 1}.convolutions.0", start)
+        return readers
+
+
+def _modulated_inputs(layer: str, start: int = 0) -> tuple[Slice, ...]:
+    """Input channels of a styled convolution or a to-RGB, from `start` on."""
+    return (
+        Slice(f"{layer}.weight", 1, start, equalized=True),
+        Slice(f"{layer}.modulation.weight", 0, start),
+        Slice(f"{layer}.modulation.bias", 0, start),
+    )
