@@ -4,6 +4,7 @@ What kind of checkpoint a file is, and every hyper-parameter, is read off its ke
 key of the file has its place, and each parameter its key.
 """
 
+import math
 import pickle
 import re
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 import torch
 from accelerate import init_empty_weights
@@ -23,6 +25,7 @@ from .models.detector import FaceDetector
 from .models.discriminator import FaceDiscriminator
 from .models.gpen import GPENFaceEnhancer
 from .models.layers import Blur, Upsample
+from .models.recognizer import FaceRecognizer, FaceRecognizerConfig
 from .models.super_resolver import SuperResolver
 
 StateDict = dict[str, torch.Tensor]
@@ -262,6 +265,57 @@ def _center_face_places(model: FaceDetector) -> dict[str, str | torch.Tensor | N
     return places | {f"{name}.num_batches_tracked": None for name in folded}
 
 
+# dlib's face recognition ResNet (github.com/davisking/dlib-models), under the keys that _read_dlib makes
+
+
+def _build_recognizer(state: StateDict) -> FaceRecognizer:
+    stem, *convolutions = [key for key in state if key.endswith(".con.filters")]
+    *_, projection = (key for key in state if key.endswith(".fc.weights"))
+    channels, blocks = [], []
+    for first in convolutions[::2]:  # of the two of each block
+        if not channels or state[first.replace("filters", "geometry")][0] == 2:
+            channels.append(_shape(state, first)[0])
+            blocks.append(0)
+        blocks[-1] += 1
+    return FaceRecognizer(
+        FaceRecognizerConfig(
+            image_size=int(state["input.size"][0]),
+            embedding_size=_shape(state, projection)[0],
+            stem_channels=_shape(state, stem)[0],
+            stage_channels=channels,
+            stage_blocks=blocks,
+            license="CC0-1.0 (dlib, https://github.com/davisking/dlib-models)",
+        )
+    )
+
+
+def _recognizer_places(model: FaceRecognizer) -> dict[str, str | torch.Tensor | None]:
+    def con(ours: str) -> dict[str, str | torch.Tensor]:
+        module = model.get_submodule(ours)
+        geometry = torch.tensor([*module.stride, *module.padding], dtype=torch.float32)
+        return {"con.filters": f"{ours}.weight", "con.biases": f"{ours}.bias", "con.geometry": geometry}
+
+    def affine(ours: str) -> dict[str, str | torch.Tensor]:
+        return {"affine.gamma": f"{ours}.weight", "affine.beta": f"{ours}.bias"}
+
+    def pool(kind: str, side: int, stride: int) -> dict[str, str | torch.Tensor]:
+        return {f"{kind}.geometry": torch.tensor([side, side, stride, stride, 0, 0], dtype=torch.float32)}
+
+    tag, relu, add_prev = ({name: torch.empty(0)} for name in ("tag", "relu", "add_prev"))
+    layers = [con("stem"), affine("stem_affine"), relu, pool("max_pool", 3, 2)]
+    for i, stage in enumerate(model.stages):
+        for j, block in enumerate(stage):
+            ours = f"stages.{i}.{j}"
+            layers += [tag, con(f"{ours}.conv1"), affine(f"{ours}.affine1"), relu]
+            layers += [con(f"{ours}.conv2"), affine(f"{ours}.affine2")]
+            layers += [tag, tag, pool("avg_pool", 2, 2)] if block.conv1.stride[0] == 2 else []
+            layers += [add_prev, relu]
+    layers += [pool("avg_pool", 0, 1), {"fc.weights": "projection.weight"}]  # a side of 0: all there is
+    size = torch.tensor([model.config.image_size] * 2, dtype=torch.float32)
+    places = {"input.mean": "mean", "input.size": size}
+    return places | {f"{i}.{name}": place for i, layer in enumerate(layers) for name, place in layer.items()}
+
+
 ARCHITECTURES = (
     Architecture("GPEN", r"ecd\d+\.|generator\.", _build_gpen, _gpen_places),
     Architecture("GPEN discriminator", r"convs\.\d+\.conv[12]\.", _build_discriminator, _discriminator_places),
@@ -269,6 +323,7 @@ ARCHITECTURES = (
     Architecture("Real-ESRGAN compact", r"body\.\d+\.(weight|bias)", _build_compact, _same_places),
     Architecture("MobileNetV2", r"features\.\d+\.conv\.", _build_mobilenet, _mobilenet_places),
     Architecture("CenterFace", r"neck\.deconv_layers\.", _build_center_face, _center_face_places),
+    Architecture("dlib's face recognition ResNet", r"\d+\.affine\.", _build_recognizer, _recognizer_places),
 )
 
 
@@ -285,8 +340,147 @@ def _read_onnx(source: Path) -> StateDict:
         raise ConversionError("the file is truncated or not an ONNX file; download it again") from error
 
 
+class _DlibFile:
+    """What dlib's `serialize` writes (dlib/serialize.h, dlib/dnn/tensor_tools.cpp), read from front to back."""
+
+    def __init__(self, content: bytes):
+        self.content = content
+        self.position = 0
+
+    def damaged(self) -> ConversionError:
+        return ConversionError(f"the file is damaged, or not a network of dlib's, at byte {self.position}")
+
+    def take(self, count: int) -> bytes:
+        if self.position + count > len(self.content):
+            raise ConversionError("the file is truncated, or not one of dlib's; download it again")
+        self.position += count
+        return self.content[self.position - count : self.position]
+
+    def integer(self) -> int:
+        (control,) = self.take(1)
+        negative, count = control & 0x80, control & 0x7F
+        if not 1 <= count <= 8:
+            raise self.damaged()
+        value = int.from_bytes(self.take(count), "little")
+        return -value if negative else value
+
+    def integers(self, *expected: int | None) -> list[int]:
+        """As many as there are `expected`; each must be what is expected, if anything is."""
+        values = [self.integer() for _ in expected]
+        if any(value != wanted for value, wanted in zip(values, expected, strict=True) if wanted is not None):
+            raise self.damaged()
+        return values
+
+    def real(self) -> float:
+        mantissa, exponent = self.integer(), self.integer()
+        if abs(exponent) > 900:  # dlib's exponents from 32000 on stand for infinity and NaN
+            raise self.damaged()
+        return math.ldexp(mantissa, exponent)
+
+    def text(self) -> str:
+        count = self.integer()
+        if not 0 <= count <= 64:  # the longest name that we know has 21
+            raise self.damaged()
+        return self.take(count).decode("latin-1")
+
+    def flag(self) -> None:
+        if self.take(1) not in (b"0", b"1"):
+            raise self.damaged()
+
+    def layout(self, version: int = 1) -> list[int]:
+        """A tensor's shape, without its numbers."""
+        shape = self.integers(version, None, None, None, None)[1:]
+        if min(shape) < 0:
+            raise self.damaged()
+        return shape
+
+    def tensor(self) -> torch.Tensor:
+        shape = self.layout(version=2)
+        numbers = np.frombuffer(self.take(4 * math.prod(shape)), dtype="<f4")
+        return torch.from_numpy(numbers.astype(np.float32)).reshape(shape)
+
+    def split(self, parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """A layer's parameters, one after the other in one tensor, by the two layouts that follow."""
+        shapes = [self.layout(), self.layout()]
+        counts = [math.prod(shape) for shape in shapes]
+        if sum(counts) != parameters.numel():
+            raise self.damaged()
+        first, second = parameters.flatten().split(counts)
+        return first.reshape(shapes[0]), second.reshape(shapes[1])
+
+    def layer(self) -> StateDict:
+        """The details of one layer (dlib/dnn/layers.h). Multipliers of the learning rate are passed over."""
+        kind = self.text()
+        if kind == "con_4":
+            parameters = self.tensor()
+            channels, height, width, *geometry = self.integers(*[None] * 7)  # stride y, x, padding y, x
+            filters, biases = self.split(parameters)
+            if [channels, height, width] != [filters.shape[0], *filters.shape[2:]]:
+                raise self.damaged()
+            state = {
+                "con.filters": filters,
+                "con.biases": biases,
+                "con.geometry": torch.tensor(geometry, dtype=torch.float32),
+            }
+        elif kind == "fc_2":
+            outputs, inputs = self.integers(None, None)
+            weights, _ = self.split(self.tensor())
+            self.integers(1)  # no bias
+            if list(weights.shape) != [inputs, outputs, 1, 1]:
+                raise self.damaged()
+            state = {"fc.weights": weights[:, :, 0, 0].T}  # [out, in], as PyTorch has it
+        elif kind == "affine_":
+            gamma, beta = self.split(self.tensor())
+            self.integers(0)  # one number per channel, not per value
+            return {"affine.gamma": gamma, "affine.beta": beta}
+        elif kind in ("max_pool_2", "avg_pool_2"):
+            geometry = self.integers(*[None] * 6)  # height, width, stride y, x, padding y, x
+            return {f"{kind.removesuffix('_2')}.geometry": torch.tensor(geometry, dtype=torch.float32)}
+        elif kind in ("relu_", "add_prev_"):
+            return {kind.removesuffix("_"): torch.empty(0)}
+        else:
+            raise ConversionError(f"unknown layer {kind!r} of a dlib network")
+        for _ in range(4):
+            self.real()
+        return state
+
+
+def _read_dlib(source: Path) -> StateDict:
+    """The weights of a network that dlib was trained with a metric loss, keys `<layer>.<kind>.<name>`.
+
+    Layers are counted from the input up, tags and skips among them. What shapes the network, but is no weight, is a
+    tensor too (`geometry`; or an empty one), so that strict loading finds every difference.
+    """
+    file = _DlibFile(source.read_bytes())
+    file.integers(1)
+    if (loss := file.text()) != "loss_metric_2":
+        raise ConversionError(f"unknown dlib network, with {loss!r}; known is the face recognition ResNet")
+    file.real(), file.real()  # the loss's margin and threshold
+    versions = [file.integer()]  # from the loss down: 1 is a tag or skip, 2 a layer, 3 the one on the input
+    while versions[-1] in (1, 2):
+        versions.append(file.integer())
+    if versions[-1] != 3 or file.text() != "input_rgb_image_sized":
+        raise file.damaged()
+    state = {"input.mean": torch.tensor([file.real() for _ in "RGB"])}
+    state["input.size"] = torch.tensor(file.integers(None, None), dtype=torch.float32)
+    for index, version in enumerate(reversed(versions)):
+        if version == 1:
+            state[f"{index}.tag"] = torch.empty(0)
+            continue
+        state |= {f"{index}.{name}": value for name, value in file.layer().items()}
+        for _ in range(3):
+            file.flag()
+        for _ in range(3):
+            file.tensor()  # what is left of the last step: gradients and output
+        if version == 3:
+            file.integers(1)  # images per sample
+    if file.position != len(file.content):
+        raise ConversionError(f"the file goes on after the network's end, at byte {file.position}")
+    return state
+
+
 def read_state_dict(source: Path) -> StateDict:
-    """The state dict of a `.safetensors`, ONNX or PyTorch file, unwrapped. Code in a pickle is never run.
+    """The state dict of a `.safetensors`, ONNX, dlib or PyTorch file, unwrapped. Code in a pickle is never run.
 
     Raises:
         ConversionError: for a file that cannot be read, or holds anything else.
@@ -302,6 +496,8 @@ def read_state_dict(source: Path) -> StateDict:
             raise ConversionError("the file is truncated or not a safetensors file; download it again") from error
     if source.suffix == ".onnx":
         return _read_onnx(source)
+    if source.suffix == ".dat":
+        return _read_dlib(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles that PyTorch did not write: they are refused below
@@ -352,7 +548,7 @@ def _load(architecture: Architecture, state: StateDict) -> ModelMixin | PreTrain
         tensor = state[key]
         if isinstance(place, torch.Tensor):
             if tensor.shape != place.shape or not torch.allclose(tensor.float(), place, atol=1e-4):
-                raise ConversionError(f"{key} is not the [1, 3, 3, 1] filter that the network is defined with")
+                raise ConversionError(f"{key} is not the constant that the network is defined with")
         elif place is not None:
             expected = ours[place]
             if _without_ones(tensor) != _without_ones(expected):
@@ -366,8 +562,9 @@ def load_published(source: str | Path) -> ModelMixin | PreTrainedModel:
     """Opens a published checkpoint as one of our models, in float32 and evaluation mode.
 
     Args:
-        source: a `.pth`, `.safetensors` or `.onnx` file. Known are GPEN's generators and discriminators of every size,
-            Real-ESRGAN's RRDB and compact networks, torchvision's MobileNetV2, and CenterFace as ONNX.
+        source: a `.pth`, `.safetensors`, `.onnx` or `.dat` file. Known are GPEN's generators and discriminators of
+            every size, Real-ESRGAN's RRDB and compact networks, torchvision's MobileNetV2, CenterFace as ONNX, and
+            dlib's face recognition ResNet as dlib's own file.
 
     Raises:
         ConversionError: for a file that is none of these, whole and complete.

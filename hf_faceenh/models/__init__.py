@@ -1,9 +1,11 @@
 """The networks, one file each, every one with `from_pretrained` and `save_pretrained`."""
 
+from hf_faceenh.models.auto import load_enhancer
 from hf_faceenh.models.detector import FaceDetections, FaceDetector, FaceDetectorOutput
 from hf_faceenh.models.discriminator import FaceDiscriminator
 from hf_faceenh.models.enhancer import FaceEnhancer, FaceEnhancerOutput
 from hf_faceenh.models.gpen import GPENFaceEnhancer
+from hf_faceenh.models.recognizer import FaceRecognizer, FaceRecognizerConfig, FaceRecognizerOutput
 from hf_faceenh.models.super_resolver import SuperResolver, SuperResolverOutput
 
 __all__ = [
@@ -13,7 +15,11 @@ __all__ = [
     "FaceDiscriminator",
     "FaceEnhancer",
     "FaceEnhancerOutput",
+    "FaceRecognizer",
+    "FaceRecognizerConfig",
+    "FaceRecognizerOutput",
     "GPENFaceEnhancer",
     "SuperResolver",
     "SuperResolverOutput",
+    "load_enhancer",
 ]

@@ -1,0 +1,109 @@
+"""Whether an enhanced face is still of the same person: the distance that a face recognizer sees.
+
+Faces are `[B, 3, S, S]` RGB in [-1, 1], FFHQ layout. A recognizer is any model that maps `pixel_values` to
+`.embeddings` and whose config has what `FaceRecognizerConfig` lists first. All is differentiable.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import AutoModel
+
+from hf_faceenh.alignment import invert, scale_of, similarity_transform
+from hf_faceenh.models import FaceRecognizer
+
+# (x, y) of image-left eye, image-right eye, nose, image-left and image-right mouth corner in units of the crop's side
+FFHQ_TEMPLATE = ((0.37691, 0.46865), (0.62285, 0.46912), (0.50123, 0.61332), (0.39309, 0.72541), (0.61150, 0.72490))
+DISTANCES = ("euclidean", "cosine")
+
+
+def check_recognizer(recognizer: nn.Module) -> None:
+    """
+    Raises:
+        ValueError: for a model whose config does not say what a recognizer's must.
+    """
+    config = getattr(recognizer, "config", None)
+    if lacking := [
+        name for name in ("image_size", "value_range", "distance", "template") if not hasattr(config, name)
+    ]:
+        raise ValueError(
+            f"{type(recognizer).__name__} is no face recognizer: its config lacks {', '.join(lacking)}. Convert one: "
+            "hf-faceenh convert dlib_face_recognition_resnet_model_v1.dat FOLDER"
+        )
+    if config.distance not in DISTANCES:
+        raise ValueError(f"The recognizer's distance must be one of {', '.join(DISTANCES)}; got {config.distance!r}.")
+    if torch.tensor(config.template).shape != (5, 2):
+        raise ValueError(f"The recognizer's template must hold five points (x, y); got {config.template}.")
+
+
+def load_recognizer(name: str | Path) -> FaceRecognizer | nn.Module:
+    """The recognizer in a folder or on the Hub, frozen, in float32 and evaluation mode.
+
+    Raises:
+        ValueError, OSError: with one line where there is none.
+    """
+    folder = Path(name)
+    if folder.is_file():
+        raise ValueError(f"{name} is a file; expected a folder. Make one with: hf-faceenh convert {name} FOLDER")
+    try:
+        recognizer, report = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+    except Exception as error:  # transformers documents none, and raises a dozen kinds
+        if not folder.is_dir():
+            raise OSError(f"There is no recognizer {name}, neither a folder nor on the Hub.") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{name} holds no face recognizer that can be loaded: {reason}") from error
+    check_recognizer(recognizer)
+    if report["missing_keys"]:
+        raise ValueError(f"{name} lacks weights of its recognizer: {', '.join(sorted(report['missing_keys'])[:3])}, …")
+    return recognizer.eval().requires_grad_(False)
+
+
+def align_for_recognizer(faces: torch.Tensor, recognizer: nn.Module) -> torch.Tensor:
+    """Cuts from crops in the FFHQ layout what the recognizer wants to see.
+
+    The similarity transform from the layout's five points to the recognizer's is the same for all faces. Bilinear,
+    as dlib does it, after averaging squares of pixels where the crop is so large that this would alias. What lies
+    outside the crop is its border, prolonged.
+
+    Args:
+        faces: `[B, 3, S, S]` in [-1, 1].
+        recognizer: whose config says size, range and template.
+
+    Returns:
+        `[B, 3, R, R]` in the recognizer's range, R its image size.
+    """
+    config = recognizer.config
+    side, (low, high) = config.image_size, config.value_range
+    transform = similarity_transform(torch.tensor([FFHQ_TEMPLATE]), torch.tensor(config.template))[0]  # in sides
+    reduction = faces.shape[-1] / (side * float(scale_of(transform)))  # px of the crop per px of the result
+    if reduction >= 2:
+        faces = F.interpolate(faces, size=[faces.shape[-1] // int(reduction)] * 2, mode="area")
+    back = invert(transform)
+    back[:, 2] = 2 * back[:, 2] + back[:, :2].sum(dim=1) - 1  # of coordinates in [-1, 1] instead of [0, 1]
+    grid = F.affine_grid(back[None].to(faces.device), [1, 3, side, side], align_corners=False)
+    aligned = F.grid_sample(
+        faces.float(), grid.expand(len(faces), -1, -1, -1), padding_mode="border", align_corners=False
+    )
+    return low + (aligned + 1) * ((high - low) / 2)
+
+
+def embed(recognizer: nn.Module, faces: torch.Tensor) -> torch.Tensor:
+    """Embeddings `[B, D]` of faces `[B, 3, S, S]` in [-1, 1]."""
+    return recognizer(align_for_recognizer(faces, recognizer).to(recognizer.dtype)).embeddings
+
+
+def identity_distance(recognizer: nn.Module, faces_a: torch.Tensor, faces_b: torch.Tensor) -> torch.Tensor:
+    """How far each face of one batch is from its counterpart of the other, as the recognizer measures it: `[B]`.
+
+    0 for the same face. With dlib's recognizer faces of one person mostly lie less than 0.6 apart.
+
+    Args:
+        recognizer: as `check_recognizer` wants it. Its parameters get gradients too unless they are frozen.
+        faces_a, faces_b: `[B, 3, S, S]` in [-1, 1]; S may differ.
+    """
+    a, b = embed(recognizer, faces_a).float(), embed(recognizer, faces_b).float()
+    if recognizer.config.distance == "cosine":
+        return 1 - F.cosine_similarity(a, b)
+    return torch.linalg.vector_norm(a - b, dim=1)

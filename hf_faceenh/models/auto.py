@@ -1,0 +1,35 @@
+"""The enhancer in a folder or on the Hub, whichever of ours it is."""
+
+from pathlib import Path
+
+from .enhancer import FaceEnhancer
+from .gpen import GPENFaceEnhancer
+
+ENHANCERS = {"FaceEnhancer": FaceEnhancer, "GPENFaceEnhancer": GPENFaceEnhancer}
+
+
+def load_enhancer(name: str | Path, **kwargs) -> FaceEnhancer | GPENFaceEnhancer:
+    """The enhancer of a folder or Hub repository, or of the pipeline that either holds.
+
+    Args:
+        name: folder or Hub name.
+        kwargs: for `from_pretrained`.
+
+    Raises:
+        ValueError, OSError: with one line where there is none.
+    """
+    folder = Path(name)
+    if folder.is_file():
+        raise ValueError(f"{name} is a file; expected a folder. Make one with: hf-faceenh convert {name} FOLDER")
+    if (folder / "enhancer" / "config.json").is_file():
+        name = folder / "enhancer"
+    elif folder.is_dir() and not (folder / "config.json").is_file():
+        raise ValueError(f"{name} holds no enhancer: there is no config.json in it.")
+    try:
+        config = FaceEnhancer.load_config(name)
+    except OSError as error:
+        raise OSError(f"There is no enhancer {name}, neither a folder nor on the Hub.") from error
+    kind = config.get("_class_name")
+    if kind not in ENHANCERS:
+        raise ValueError(f"{name} holds a {kind or 'model of another kind'}; expected {' or '.join(ENHANCERS)}.")
+    return ENHANCERS[kind].from_pretrained(name, **kwargs)

@@ -1,0 +1,33 @@
+import pytest
+from tiny import tiny_enhancer
+from transformers import MobileNetV2Config, MobileNetV2Model
+
+from hf_faceenh.models import FaceEnhancer, GPENFaceEnhancer, load_enhancer
+from hf_faceenh.models.gpen import gpen_config
+
+
+def test_finds_out_which_enhancer_a_folder_holds(tmp_path):
+    tiny_enhancer(16).save_pretrained(tmp_path / "ours")
+    GPENFaceEnhancer(**gpen_config(8, 8, 1, 1, 0.01)).save_pretrained(tmp_path / "gpen")
+    assert isinstance(load_enhancer(tmp_path / "ours"), FaceEnhancer)
+    assert isinstance(load_enhancer(str(tmp_path / "gpen")), GPENFaceEnhancer)
+
+
+def test_takes_the_enhancer_of_a_pipeline_folder(tmp_path):
+    tiny_enhancer(16).save_pretrained(tmp_path / "enhancer")
+    assert load_enhancer(tmp_path).config.sample_size == 16
+
+
+def test_anything_else_is_one_clear_line(tmp_path):
+    MobileNetV2Model(MobileNetV2Config(depth_multiplier=0.25)).save_pretrained(tmp_path / "other")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.pth").write_bytes(b"")
+    for name, message in {
+        "other": "expected FaceEnhancer or GPENFaceEnhancer",
+        "empty": "holds no enhancer",
+        "file.pth": "hf-faceenh convert",
+        "none/at/all": "neither a folder nor on the Hub",
+    }.items():
+        with pytest.raises((ValueError, OSError), match=message) as raised:
+            load_enhancer(tmp_path / name)
+        assert "\n" not in str(raised.value)
