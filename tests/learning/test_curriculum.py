@@ -1,0 +1,195 @@
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from hf_faceenh.learning.curriculum import (
+    Curriculum,
+    CurriculumConfig,
+    DiscriminatorMeans,
+    TypeErrors,
+    augmentation_factor,
+)
+from hf_faceenh.learning.degradation import TYPES
+
+HALF = dict.fromkeys(TYPES, 0.5)
+ERRORS = {"colour": 0.9, "blur": 0.3, "downsample": 0.7, "noise": 0.2, "jpeg": 0.5}
+
+
+def means(factor):
+    """Of a discriminator whose means give this factor."""
+    return {"lq": -1.0, "hq": 1.0, "enhanced": 1 - 2 / factor}
+
+
+def test_the_factor_is_the_gap_of_the_poor_over_the_gap_of_the_enhanced():
+    assert augmentation_factor(m_lq=-2, m_hq=2, m_enh=0) == 2
+    assert augmentation_factor(m_lq=-2, m_hq=2, m_enh=-2) == 1  # no better than poor
+    assert augmentation_factor(m_lq=-2, m_hq=2, m_enh=-6) == 0.5  # worse
+    assert augmentation_factor(m_lq=-2, m_hq=2, m_enh=1.9) == 10  # hardly told from sharp
+    assert augmentation_factor(m_lq=-2, m_hq=2, m_enh=1.9, largest=50) == pytest.approx(40)
+
+
+def test_the_factor_where_the_formula_is_undefined():
+    assert augmentation_factor(m_lq=-2, m_hq=2, m_enh=2) == 10  # taken for sharp
+    assert augmentation_factor(m_lq=-2, m_hq=2, m_enh=3) == 10
+    assert augmentation_factor(m_lq=2, m_hq=2, m_enh=1) is None  # the discriminator is of no use
+    assert augmentation_factor(m_lq=3, m_hq=2, m_enh=4) is None
+    assert augmentation_factor(m_lq=-2, m_hq=2, m_enh=math.nan) is None
+    assert augmentation_factor(m_lq=-math.inf, m_hq=2, m_enh=0) is None
+
+
+def test_a_good_state_is_left_alone():
+    for factor in (1.65, 2.0, 2.35):
+        decision = Curriculum(CurriculumConfig()).decide(means(factor), ERRORS, HALF)
+        assert decision.direction == 0 and decision.changed == () and decision.coefficients == HALF
+        assert decision.factor == pytest.approx(factor) == decision.smoothed
+        assert "between 1.60 and 2.40" in decision.reason
+
+
+def test_a_large_factor_raises_what_is_restored_best():
+    decision = Curriculum(CurriculumConfig()).decide(means(4), ERRORS, HALF)
+    assert decision.direction == 1 and decision.changed == ("noise", "blur")
+    assert decision.coefficients == HALF | {"noise": 0.6, "blur": 0.6}
+    assert "above 2.40" in decision.reason and "\n" not in decision.reason
+
+
+def test_a_small_factor_lowers_what_is_restored_worst():
+    decision = Curriculum(CurriculumConfig(types_per_round=1)).decide(means(1.1), ERRORS, HALF)
+    assert decision.direction == -1 and decision.changed == ("colour",)
+    assert decision.coefficients == HALF | {"colour": 0.4}
+
+
+def test_coefficients_stay_within_their_bounds_and_the_next_types_take_their_turn():
+    config = CurriculumConfig(step=0.3)
+    high = HALF | {"noise": 1.0, "blur": 0.9}
+    decision = Curriculum(config).decide(means(4), ERRORS, high)
+    assert decision.changed == ("blur", "jpeg")
+    assert decision.coefficients == high | {"blur": 1.0, "jpeg": 0.8}
+    low = HALF | {"colour": 0.1, "downsample": 0.2}
+    decision = Curriculum(config).decide(means(1), ERRORS, low)
+    assert decision.changed == ("downsample", "jpeg")
+    assert decision.coefficients == low | {"downsample": 0.1, "jpeg": 0.2}
+
+
+def test_where_nothing_can_be_changed_nothing_is():
+    decision = Curriculum(CurriculumConfig()).decide(means(4), ERRORS, dict.fromkeys(TYPES, 1.0))
+    assert decision.direction == 0 and decision.changed == () and "at its bound" in decision.reason
+    decision = Curriculum(CurriculumConfig()).decide(means(4), dict.fromkeys(TYPES), HALF)
+    assert decision.direction == 0 and decision.coefficients == HALF
+
+
+def test_types_without_samples_stay():
+    decision = Curriculum(CurriculumConfig()).decide(means(4), {"jpeg": 0.5, "noise": None}, HALF)
+    assert decision.changed == ("jpeg",)
+
+
+def test_the_factor_is_smoothed_over_rounds_so_that_one_outlier_decides_nothing():
+    curriculum = Curriculum(CurriculumConfig(smoothing=0.8))
+    for _ in range(5):
+        curriculum.decide(means(2), ERRORS, HALF)
+    decision = curriculum.decide(means(4), ERRORS, HALF)
+    assert decision.factor == pytest.approx(4) and decision.direction == 0
+    assert decision.smoothed == pytest.approx(2 * 2**0.2)
+    assert [curriculum.decide(means(4), ERRORS, HALF).direction for _ in range(2)] == [1, 1]
+
+
+def test_an_undefined_factor_decides_nothing_and_is_not_remembered():
+    curriculum = Curriculum(CurriculumConfig())
+    useless = {"lq": 1.0, "hq": 0.0, "enhanced": 0.5}
+    decision = curriculum.decide(useless, ERRORS, HALF)
+    assert decision.factor is None and decision.smoothed is None and decision.direction == 0
+    assert decision.coefficients == HALF and "does not tell" in decision.reason
+    curriculum.decide(means(4), ERRORS, HALF)
+    assert curriculum.decide(useless, ERRORS, HALF).smoothed == pytest.approx(4)
+
+
+def test_a_factor_near_0_is_soon_forgotten():
+    curriculum = Curriculum(CurriculumConfig(smoothing=0.5))
+    curriculum.decide(means(1e-12), ERRORS, HALF)
+    assert curriculum.smoothed == pytest.approx(0.1)
+
+
+def test_a_restored_curriculum_decides_as_the_saved_one():
+    saved, restored = Curriculum(CurriculumConfig()), Curriculum(CurriculumConfig())
+    saved.decide(means(4), ERRORS, HALF)
+    restored.load_state_dict(saved.state_dict())
+    assert restored.decide(means(1.5), ERRORS, HALF) == saved.decide(means(1.5), ERRORS, HALF)
+    assert restored.decide(means(1.5), ERRORS, HALF) != Curriculum(CurriculumConfig()).decide(means(1.5), ERRORS, HALF)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("target", 1.0),
+        ("dead_band", -0.1),
+        ("step", 0),
+        ("lowest", 0.9),
+        ("highest", 1.1),
+        ("smoothing", 1),
+        ("types_per_round", 0),
+        ("largest", 2.2),
+    ],
+)
+def test_a_setting_outside_its_range_is_refused(name, value):
+    settings = dataclasses.asdict(CurriculumConfig(highest=0.8)) | {name: value}
+    with pytest.raises(ValueError, match=f"CurriculumConfig.{name} must be .*got {value}"):
+        CurriculumConfig(**settings)
+
+
+def faces(error):
+    """Grey faces that are off by these amounts, `[B, 3, 4, 4]`."""
+    return torch.tensor(error).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+
+
+def tags(**strengths):
+    return [strengths.get(kind, 0.0) for kind in TYPES]
+
+
+def test_type_errors_weigh_each_sample_by_its_strength():
+    hq, lq, enhanced = faces([0.0, 0.0]), faces([0.48, 0.48]), faces([0.23, -0.48])  # half restored; not at all
+    errors = TypeErrors()
+    errors.add(enhanced, hq, lq, torch.tensor([tags(noise=0.9), tags(noise=0.3, blur=0.1)]))
+    found = errors.means()
+    assert found["noise"] == pytest.approx((0.9 * 0.5 + 0.3 * 1) / 1.2)
+    assert found["blur"] == pytest.approx(1)
+    assert found["jpeg"] is None and found.keys() == TYPES.keys()
+
+
+def test_type_errors_of_parts_add_up_to_those_of_the_whole():
+    generator = torch.Generator().manual_seed(0)
+    hq, lq, enhanced = (torch.rand(6, 3, 8, 8, generator=generator) for _ in range(3))
+    strengths = torch.rand(6, len(TYPES), generator=generator)
+    whole, parts = TypeErrors(), [TypeErrors(), TypeErrors()]
+    whole.add(enhanced, hq, lq, strengths)
+    for part, rows in zip(parts, (slice(0, 2), slice(2, 6)), strict=True):
+        part.add(enhanced[rows], hq[rows], lq[rows], strengths[rows])
+    together = TypeErrors()
+    together.load(parts[0].sums() + parts[1].sums())
+    assert together.means() == pytest.approx(whole.means())
+
+
+def test_type_errors_leave_out_what_is_not_finite_and_keep_no_gradients():
+    errors = TypeErrors()
+    enhanced = faces([0.0, math.nan]).clone().requires_grad_()
+    errors.add(enhanced, faces([0.0, 0.0]), faces([0.5, 0.5]), torch.tensor([tags(noise=1.0), tags(noise=1.0)]))
+    assert errors.means()["noise"] < 0.1 and not errors.sums().requires_grad
+
+
+def test_discriminator_means_of_processes_add_up():
+    first, second = DiscriminatorMeans(), DiscriminatorMeans()
+    first.add(lq=torch.tensor([-1.0, -3.0]), hq=torch.tensor([1.0, 2.0]), enhanced=torch.tensor([0.0, 0.0]))
+    second.add(lq=torch.tensor([[-5.0]]), hq=torch.tensor([[3.0]]), enhanced=torch.tensor([[1.5]]))
+    together = DiscriminatorMeans()
+    together.load(first.sums() + second.sums())
+    assert together.means() == pytest.approx({"lq": -3, "hq": 2, "enhanced": 0.5})
+    assert augmentation_factor(*together.means().values()) == pytest.approx(5 / 1.5)
+
+
+def test_discriminator_means_need_the_same_number_of_each():
+    with pytest.raises(ValueError, match="as many poor as sharp"):
+        DiscriminatorMeans().add(torch.zeros(2), torch.zeros(2), torch.zeros(3))
+
+
+def test_means_of_nothing_decide_nothing():
+    assert Curriculum(CurriculumConfig()).decide(DiscriminatorMeans().means(), ERRORS, HALF).factor is None
