@@ -1,10 +1,124 @@
-"""What evaluation reports."""
+"""What evaluation reports. Pictures of faces are `[S, S, 3]` uint8 RGB here, aligned in the FFHQ layout."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from huggingface_hub import EvalResult
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torch import nn
+
+from hf_faceenh.alignment import similarity_transform, transform_points
+from hf_faceenh.learning.identity import FFHQ_TEMPLATE, check_recognizer, identity_distance
+from hf_faceenh.learning.losses import PerceptualLoss
+from hf_faceenh.models.detector import FaceDetector
+
+BATCH = 8  # faces that go through a recognizer at once
+HIGHEST_PSNR = 100.0  # in dB: what equal pictures have, so that a mean over faces stays a number
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How one of `METRICS` is written.
+
+    Args:
+        heading: what it is, with its unit.
+        digits: after the point.
+        higher_is_better: which way is up.
+    """
+
+    heading: str
+    digits: int
+    higher_is_better: bool = False
+
+
+METRICS = {
+    "psnr": Metric("PSNR in dB", 2, higher_is_better=True),
+    "ssim": Metric("SSIM", 3, higher_is_better=True),
+    "identity": Metric("identity distance", 3),
+    "landmarks": Metric("landmark error in eye distances", 3),
+    "perceptual": Metric("feature distance (not LPIPS)", 3),
+}
+
+
+@torch.no_grad()
+def face_metrics(
+    enhanced: Sequence[np.ndarray],
+    hq: Sequence[np.ndarray],
+    recognizer: nn.Module | None = None,
+    backbone: nn.Module | None = None,
+    detector: FaceDetector | None = None,
+    landmarks: Sequence | None = None,
+) -> dict[str, list[float]]:
+    """One value per face of every metric that can be taken with what is given.
+
+    Args:
+        enhanced: `[S, S, 3]` uint8 each.
+        hq: their sharp twins, likewise.
+        recognizer: for "identity": whose `identity_distance` it is.
+        backbone: `transformers` vision model as `PerceptualLoss` wants it, for "perceptual": the distance of its
+            features. With an ImageNet classifier like MobileNetV2 that resembles LPIPS (Zhang et al. 2018), but nobody
+            has fitted it to what people see, and its figures are not comparable with LPIPS.
+        detector: with `landmarks`, for "landmarks": see `landmark_error`.
+        landmarks: true points of each face, `[5, 2]` px of it, in the detector's order.
+
+    Returns:
+        name, as in `METRICS` → values in the order of the faces; those of "landmarks" are NaN for a face that the
+        detector does not find.
+
+    Raises:
+        ValueError: for lists of different lengths, pictures of different sizes, or a model of the wrong kind.
+    """
+    twins = list(zip(enhanced, hq, strict=True))
+    values = {"psnr": [psnr(*pair) for pair in twins], "ssim": [ssim(*pair) for pair in twins]}
+    if recognizer is not None:
+        check_recognizer(recognizer)
+        values["identity"] = []
+        for start in range(0, len(twins), BATCH):
+            faces = (as_batch(pictures[start : start + BATCH], recognizer.device) for pictures in (enhanced, hq))
+            values["identity"] += identity_distance(recognizer, *faces).tolist()
+    if detector is not None and landmarks is not None:
+        pairs = zip(enhanced, landmarks, strict=True)
+        values["landmarks"] = [landmark_error(detector, face, points) for face, points in pairs]
+    if backbone is not None:
+        distance = PerceptualLoss(backbone).to(backbone.device)
+        pairs = ([as_batch([picture], backbone.device) for picture in pair] for pair in twins)
+        values["perceptual"] = [float(distance(*pair)) for pair in pairs]
+    return values
+
+
+def as_batch(pictures: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
+    """`[S, S, 3]` uint8 each → `[B, 3, S, S]` float32 in [-1, 1]."""
+    return torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+@torch.no_grad()
+def landmark_error(detector: FaceDetector, face: np.ndarray, landmarks: Sequence) -> float:
+    """Mean distance of the five points that `detector` sees in a face from the true ones, in eye distances.
+
+    A detector's points lie off the FFHQ layout's by a constant of its own, which its config's template states; that is
+    taken off, turned and scaled as the face is.
+
+    Args:
+        face: `[S, S, 3]` uint8.
+        landmarks: true points `[5, 2]`, (x, y) px of `face`.
+
+    Returns:
+        ≥ 0; NaN where no face is found around the middle of the true points.
+    """
+    points = torch.as_tensor(np.asarray(landmarks), dtype=torch.float32)  # [5, 2]
+    found = detector.detect(torch.tensor(face).permute(2, 0, 1) / 255)
+    boxes, middle = found.boxes.cpu(), points.mean(dim=0)
+    around = ((boxes[:, :2] <= middle) & (middle <= boxes[:, 2:])).all(dim=1)
+    if not around.any():
+        return math.nan
+    layout, template = torch.tensor(FFHQ_TEMPLATE), torch.tensor(detector.config.template)
+    to_face = similarity_transform(layout[None], points)[0]
+    constant = transform_points(to_face, template) - transform_points(to_face, layout)
+    errors = (found.landmarks.cpu()[around][0] - constant - points).norm(dim=1)  # of the surest one
+    return float(errors.mean() / (points[1] - points[0]).norm())
 
 
 def confusion_matrix(prediction: torch.Tensor, target: torch.Tensor, num_classes: int) -> torch.Tensor:
@@ -54,8 +168,9 @@ def mean_iou(confusion: torch.Tensor) -> tuple[torch.Tensor, float]:
 
 
 def psnr(enhanced: np.ndarray, hq: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of one `[H, W, 3]` uint8 picture, over all channels."""
-    return float(peak_signal_noise_ratio(hq, enhanced))
+    """Peak signal-to-noise ratio in dB of one `[H, W, 3]` uint8 picture, over all channels; at most `HIGHEST_PSNR`."""
+    with np.errstate(divide="ignore"):  # of equal pictures it is infinite
+        return min(float(peak_signal_noise_ratio(hq, enhanced)), HIGHEST_PSNR)
 
 
 def ssim(enhanced: np.ndarray, hq: np.ndarray) -> float:
@@ -68,9 +183,55 @@ def ssim(enhanced: np.ndarray, hq: np.ndarray) -> float:
     )
 
 
-def bootstrap_interval(values: Sequence[float], seed: int = 0, resamples: int = 2000) -> tuple[float, float]:
-    """95 % interval of the mean of `values` (percentile bootstrap over pictures)."""
-    values = np.asarray(values)
-    draws = np.random.default_rng(seed).integers(0, len(values), (resamples, len(values)))
-    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
+def bootstrap_interval(
+    values: Sequence[float], faces: Sequence[str] | None = None, seed: int = 0, resamples: int = 2000
+) -> tuple[float, float]:
+    """95 % interval of the mean of `values` (percentile bootstrap).
+
+    Args:
+        values: one per picture.
+        faces: whom each picture shows. Faces are drawn, with all their pictures, because several pictures of one face
+            are no independent samples; without it, pictures are.
+    """
+    _, which = np.unique(np.arange(len(values)) if faces is None else faces, return_inverse=True)
+    sums, counts = np.bincount(which, values), np.bincount(which)
+    draws = np.random.default_rng(seed).integers(0, len(sums), (resamples, len(sums)))
+    low, high = np.percentile(sums[draws].sum(axis=1) / counts[draws].sum(axis=1), [2.5, 97.5])
     return float(low), float(high)
+
+
+def mean_with_interval(values: Sequence[float], faces: Sequence[str] | None = None) -> dict:
+    """{"mean", "interval": of `bootstrap_interval`, "missing": number of NaNs, which are left out}; mean and interval
+    are `None` where nothing else is there."""
+    values = np.asarray(values, dtype=np.float64)
+    there = ~np.isnan(values)
+    missing = int((~there).sum())
+    if not there.any():
+        return {"mean": None, "interval": None, "missing": missing}
+    interval = bootstrap_interval(values[there], None if faces is None else np.asarray(faces)[there])
+    return {"mean": float(values[there].mean()), "interval": interval, "missing": missing}
+
+
+def model_index_results(rows: Iterable[Mapping]) -> list[EvalResult]:
+    """Figures for a model card's metadata (`huggingface_hub.ModelCardData(eval_results=…)`).
+
+    Args:
+        rows: those of evaluate.py's results.json: "model", "level" (the name of the poor faces), "pictures" and
+            "metrics" (metric → {"mean": …}). The rows of the model "input", and what has no mean, are left out.
+    """
+    return [
+        EvalResult(
+            task_type="image-to-image",
+            task_name="Face enhancement",
+            dataset_type="imagefolder",
+            dataset_name=f"poor faces, {row['level']}",
+            metric_type=name,
+            metric_name=METRICS[name].heading,
+            metric_value=round(figures["mean"], METRICS[name].digits + 1),
+            metric_args={"pictures": row["pictures"]},
+        )
+        for row in rows
+        if row["model"] != "input"
+        for name, figures in row["metrics"].items()
+        if figures["mean"] is not None
+    ]
