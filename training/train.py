@@ -1,195 +1,773 @@
-"""Trains a FaceEnhancer on sharp faces that are degraded on the fly.
+"""Trains a face enhancer by the whole method, in rounds, on any folder of sharp, aligned faces or `datasets` name.
 
-    accelerate launch training/train.py --config training/configs/first.yaml --dataset FOLDER --output_dir OUT
+    accelerate launch training/train.py --config training/configs/smoke.yaml --dataset FACES --output_dir OUT
 
-`FOLDER` holds aligned faces (see prepare_faces.py), or is the name of a `datasets` dataset with an `image` column. At
-the end, and every `save_every` steps, `OUT/enhancer` is a `from_pretrained` folder of the averaged (EMA) weights, and
-`OUT/state` everything that `--resume` needs.
+A round: sharp faces are degraded with this round's coefficients, the enhancer restores them and is trained; then the
+discriminator's means give the augmentation factor, which decides the next round's coefficients, and every layer's
+channels are reduced by as much as the quality after it allows. `hf_faceenh/learning/` holds the pieces; here they are
+wired to Accelerate and the command line. `--print_config` shows every setting with its default.
+
+In OUT: rounds.jsonl (one line a round), samples/ (poor | enhanced | sharp), checkpoints/, and enhancer/, the best
+averaged weights of the smallest network so far, a `from_pretrained` folder. `--resume latest` goes on after any stop.
 """
 
-import argparse
+import contextlib
 import json
+import math
+import shutil
+import signal
 import sys
 import time
+from collections import deque
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
-from accelerate.utils import set_seed
-from datasets import Image, load_dataset
-from diffusers.optimization import get_scheduler
+from accelerate.utils import broadcast_object_list, set_seed
 from diffusers.training_utils import EMAModel
-from torch.utils.data import DataLoader, Dataset
+from jsonargparse import ArgumentParser
+from PIL import Image
+from safetensors import SafetensorError
 from tqdm.auto import tqdm
+from transformers import AutoModel
 
-from hf_faceenh.learning.degradation import Degradation, FacePairs
-from hf_faceenh.learning.losses import PerceptualLoss, relative_l1
-from hf_faceenh.models.enhancer import FaceEnhancer
+from hf_faceenh.learning.checkpoints import Checkpoints
+from hf_faceenh.learning.curriculum import Curriculum, Decision, DiscriminatorMeans, TypeErrors
+from hf_faceenh.learning.degradation import (
+    TYPES,
+    Coefficients,
+    Degradation,
+    FacePairs,
+    check_sizes,
+    fixed_pairs,
+    load_faces,
+    training_loader,
+)
+from hf_faceenh.learning.identity import load_recognizer
+from hf_faceenh.learning.losses import DiscriminatorLoss, EnhancerLoss
+from hf_faceenh.learning.metrics import face_metrics
+from hf_faceenh.learning.options import TrainingOptions
+from hf_faceenh.learning.pruning import Reducer, Reduction, carry_optimizer, check_target, macs, reduce_tensors
+from hf_faceenh.models import FaceDiscriminator, FaceEnhancer, FaceEnhancerOutput, load_enhancer
+from hf_faceenh.models.discriminator import discriminator_config
 
-
-def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, help="YAML file with values for any of these options")
-    parser.add_argument("--dataset", help="folder of aligned faces, or name of a dataset with an image column")
-    parser.add_argument("--output_dir", type=Path)
-    parser.add_argument("--init", help="folder or Hub name of a FaceEnhancer to start from")
-    parser.add_argument("--resume", action="store_true", help="go on from OUT/state")
-    parser.add_argument("--enhancer", type=json.loads, default={}, help="FaceEnhancer's arguments as JSON")
-    parser.add_argument("--coefficients", type=json.loads, default={}, help="degradation coefficients as JSON")
-    parser.add_argument("--steps", type=int, default=20_000)
-    parser.add_argument("--batch_size", type=int, default=8, help="per process")
-    parser.add_argument("--learning_rate", type=float, default=1e-3)
-    parser.add_argument("--schedule", default="cosine", help="cosine, linear, constant_with_warmup, …")
-    parser.add_argument("--warmup_steps", type=int, default=100)
-    parser.add_argument("--ema_decay", type=float, default=0.999)
-    parser.add_argument("--perceptual_weight", type=float, default=0.0)
-    parser.add_argument("--perceptual_backbone", help="name or folder of a transformers vision model")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--num_workers", type=int, default=1)
-    parser.add_argument("--log_every", type=int, default=50)
-    parser.add_argument("--save_every", type=int, default=500)
-    known, _ = parser.parse_known_args(arguments)
-    if known.config:
-        parser.set_defaults(**read_config(parser, known.config))
-    args = parser.parse_args(arguments)
-    for name in ("dataset", "output_dir"):
-        if getattr(args, name) is None:
-            parser.error(f"--{name} is needed")
-    for name in ("steps", "batch_size", "log_every", "save_every"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be at least 1")
-    if args.perceptual_weight and not args.perceptual_backbone:
-        parser.error("--perceptual_weight needs a --perceptual_backbone, a transformers vision model")
-    return args
+BETAS = (0.9, 0.99)  # of Adam
+SAMPLE_ROWS = 8  # of a round's picture
+START_COEFFICIENT = 0.5
+# What a resumed run may set otherwise than the run that it goes on from.
+FREE = {
+    "config",
+    "resume",
+    "rounds",
+    "num_workers",
+    "report_to",
+    "push_to_hub",
+    "keep_checkpoints",
+    "checkpoint_every",
+}
+# What a full disk raises, by the library that meets it.
+WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
 
 
-def read_config(parser: argparse.ArgumentParser, path: Path) -> dict:
+class TrainingError(ValueError):
+    """The run cannot start or go on; one line says why and what to do."""
+
+
+@dataclass
+class Progress:
+    """How far a run is; all that a checkpoint needs beside weights and the pieces' own states.
+
+    Args:
+        step: optimiser steps done.
+        round: rounds done.
+        phase: "reduce" until the last reduction, then "tune".
+        reason: why the reductions ended; at the end of a run, why that ended.
+        tune_from: step at which the second phase began.
+        skipped: steps skipped in a row, because something was not finite.
+        best: multiply-accumulates and PSNR of what is in OUT/enhancer.
+        stale: evaluations since then.
+    """
+
+    step: int = 0
+    round: int = 0
+    phase: str = "reduce"
+    reason: str = ""
+    tune_from: int = 0
+    skipped: int = 0
+    best: tuple[int, float] | None = None
+    stale: int = 0
+    losses: dict[str, list[float]] = field(default_factory=dict)  # name → sum, count of this round
+
+
+class Trainer:
+    """Everything that a run holds, and the way of one round."""
+
+    def __init__(self, options: TrainingOptions, accelerator: Accelerator):
+        self.options, self.accelerator = options, accelerator
+        self.out = options.output_dir
+        self.checkpoints = Checkpoints(self.out / "checkpoints", options.keep_checkpoints)
+        self.progress = Progress(phase="reduce" if options.reduction.target < 1 else "tune")
+        self.stopping = False
+        checkpoint = self._checkpoint_to_resume()
+
+        if checkpoint:
+            self.model = load_enhancer(checkpoint / "enhancer")
+        else:
+            self.model = load_enhancer(options.init) if options.init else FaceEnhancer(**options.enhancer)
+        self.first_macs = macs(self.model)
+        self.size = self.model.config.sample_size
+
+        if options.reduction.target < 1:
+            check_target(self.model, options.reduction, self.first_macs)
+
+        self.recognizer = load_recognizer(options.recognizer) if options.recognizer else None
+        teacher = options.teacher or (options.init if options.prune_only else None)
+        teacher = load_enhancer(teacher) if teacher else None
+        self.loss = EnhancerLoss(
+            options.loss,
+            perceptual=load_backbone(options.perceptual_backbone),
+            recognizer=self.recognizer,
+            teacher=teacher,
+            student=self.model,
+        )
+        self.discriminator_loss = DiscriminatorLoss(options.loss)
+        self.discriminator = None
+        if options.dynamic or options.loss.adversarial_weight:
+            self.discriminator = FaceDiscriminator(**discriminator_config(self.size, **options.discriminator))
+
+        self.faces = load_faces(options.dataset, streaming=options.streaming)
+        check_sizes(self.faces, self.size)
+        start = dict.fromkeys(TYPES, START_COEFFICIENT) | options.coefficients
+        self.pairs = FacePairs(Degradation(start, options.probabilities), self.size)
+        self.coefficients = Coefficients(start)
+        self.validation = self._load_validation()
+
+        self.curriculum = Curriculum(options.curriculum)
+        self.reducer = Reducer(options.reduction, self.first_macs)
+        self.type_errors = TypeErrors()
+        per_process = -(-options.assessed_faces // options.batch_size)
+        self.held = deque(maxlen=max(1, min(per_process, self.batches_per_round)))  # of this round's last batches
+
+        self.ema = EMAModel(self.model.parameters(), decay=options.ema_decay)
+        self.optimizer = torch.optim.Adam(self._parameters(), lr=options.learning_rate, betas=BETAS)
+        self.discriminator_optimizer = None
+        if self.discriminator:
+            self.discriminator_optimizer = torch.optim.Adam(
+                self.discriminator.parameters(), lr=options.discriminator_learning_rate, betas=(0.0, 0.99)
+            )
+        if checkpoint:
+            self._load(checkpoint)
+        self._prepare()
+
+    # Set-up
+
+    @property
+    def batches_per_round(self) -> int:
+        return self.options.steps_per_round * self.options.gradient_accumulation_steps
+
+    @property
+    def plain(self) -> torch.nn.Module:
+        """The enhancer without what Accelerate puts around it."""
+        return self.accelerator.unwrap_model(self.model)
+
+    def _parameters(self) -> list[torch.nn.Parameter]:
+        """The enhancer's, and those of the distillation's adapters."""
+        return [*self.model.parameters(), *(p for p in self.loss.parameters() if p.requires_grad)]
+
+    def _load_validation(self):
+        if not self.options.validation:
+            return None
+        faces = load_faces(self.options.validation)
+        faces = faces.select(range(min(self.options.validation_faces, len(faces))))
+        check_sizes(faces, self.size)
+        return fixed_pairs(faces, Degradation(probabilities=self.options.probabilities), self.size, self.options.seed)
+
+    def _prepare(self) -> None:
+        """Hands model and optimisers to Accelerate; again after each reduction, which makes new ones.
+
+        The discriminator's gradients are averaged by hand: it runs twice before each backward pass, and R1 goes
+        through its gradient, neither of which DistributedDataParallel likes.
+        """
+        accelerator = self.accelerator
+        accelerator.free_memory()
+        self.model = self.model.train().to(accelerator.device, memory_format=torch.channels_last)
+        if self.options.compile:
+            self.model.compile()
+        self.model, self.optimizer = accelerator.prepare(self.model, self.optimizer)
+        self.loss.to(accelerator.device)
+        self.ema.to(accelerator.device)
+        if self.recognizer:
+            self.recognizer.to(accelerator.device)
+        if self.discriminator:
+            self.discriminator.to(accelerator.device)
+            self.discriminator_optimizer = accelerator.prepare(self.discriminator_optimizer)
+
+    # The run
+
+    def run(self) -> str:
+        """Trains to the end; returns what ended it."""
+        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stopping", True))
+        first = self._first_batch()
+        loader = training_loader(
+            self.faces,
+            self.pairs,
+            self.coefficients,
+            batches=self.options.rounds * self.batches_per_round,
+            first_batch=first,
+            batches_per_round=self.batches_per_round,
+            batch_size=self.options.batch_size,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+            seed=self.options.seed,
+            num_workers=self.options.num_workers,
+        )
+        self.coefficients.publish(self.progress.round, self.coefficients.values())
+        batches = (self._to_device(batch) for batch in loader)
+        for _ in range(first, self.progress.step * self.options.gradient_accumulation_steps):
+            self.held.append(next(batches))  # seen before the stop: only to be assessed at the round's end
+        self.started = time.monotonic()
+        total = self.options.rounds * self.options.steps_per_round
+        with tqdm(total=total, initial=self.progress.step, disable=not self.accelerator.is_main_process) as self.bar:
+            while not self._finished():
+                self._step([next(batches) for _ in range(self.options.gradient_accumulation_steps)])
+                if self.progress.step % self.options.steps_per_round == 0:
+                    self._end_round()
+                elif self.progress.step % self.options.checkpoint_every == 0 and not self.stopping:
+                    self.save()
+                if self.stopping:
+                    self.save()
+                    return f"SIGTERM: stopped after step {self.progress.step}; go on with --resume latest"
+        if broken := loader.broken:
+            self.say(f"{broken} pictures could not be read and were passed over.")
+        return self.progress.reason
+
+    def _finished(self) -> bool:
+        progress, options = self.progress, self.options
+        if progress.phase == "tune" and progress.step > progress.tune_from:
+            if progress.step - progress.tune_from >= self._tune_steps():
+                return True
+            if options.patience and progress.stale >= options.patience:
+                progress.reason = f"no improvement in {progress.stale} evaluations"
+                return True
+        return progress.round >= options.rounds
+
+    def _tune_steps(self) -> int:
+        options = self.options
+        rounds = options.tune_rounds if options.reduction.target < 1 else options.rounds
+        return rounds * options.steps_per_round
+
+    def _first_batch(self) -> int:
+        """Where the loader starts: the next batch, or the first of those that the round's end assesses."""
+        following = self.progress.step * self.options.gradient_accumulation_steps
+        assessed_from = (self.progress.round + 1) * self.batches_per_round - self.held.maxlen
+        return min(following, max(assessed_from, self.progress.round * self.batches_per_round))
+
+    def _to_device(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        device = self.accelerator.device
+        return {name: values.to(device, non_blocking=True) for name, values in batch.items()}
+
+    # One step
+
+    def _step(self, batches: list[dict[str, torch.Tensor]]) -> None:
+        """One optimiser step of the enhancer and one of the discriminator."""
+        self._set_learning_rates()
+        terms: dict[str, float] = {}
+        finite = True
+        enhanced = []
+        for index, batch in enumerate(batches):
+            self.held.append(batch)
+            last = index + 1 == len(batches)
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+                output = self.enhance(batch["lq"], return_features=self.loss.needs_features)
+                own = self.loss(output, batch["hq"], batch["lq"], self.discriminator, self.progress.step)
+                total = self.loss.total(own)
+                self.accelerator.backward(total / len(batches))
+            enhanced.append(output.sample.detach())
+            self.type_errors.add(enhanced[-1], batch["hq"], batch["lq"], batch["tags"])
+            finite = finite and bool(total.isfinite())
+            for name, value in own.items():
+                terms[name] = terms.get(name, 0.0) + float(value.detach()) / len(batches)
+        self._average_gradients(self.loss.parameters())  # the adapters'
+        norm = self.accelerator.clip_grad_norm_(self._parameters(), self.options.max_grad_norm)
+        finite, self.stopping = self._agree(finite and bool(torch.as_tensor(norm).isfinite()), self.stopping)
+        if finite or self.accelerator.scaler:  # fp16's scaler itself skips such a step, and learns from it
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        if finite:
+            self.ema.step(self.plain.parameters())
+            terms |= self._discriminator_step(batches, enhanced)
+        self._count(finite, terms)
+
+    def enhance(self, lq: torch.Tensor, return_features: bool = False) -> FaceEnhancerOutput:
+        lq = lq.contiguous(memory_format=torch.channels_last)
+        return FaceEnhancerOutput(*self.model(lq, return_features=return_features, return_dict=False))
+
+    def _discriminator_step(self, batches: list[dict], enhanced: list[torch.Tensor]) -> dict[str, float]:
+        if self.discriminator is None:
+            return {}
+        terms: dict[str, float] = {}
+        for batch, faces in zip(batches, enhanced, strict=True):
+            with self.accelerator.autocast():
+                own = self.discriminator_loss(self.discriminator, batch["hq"], faces, self.progress.step)
+            self.accelerator.backward(self.discriminator_loss.total(own) / len(batches))
+            for name, value in own.items():
+                terms[name] = terms.get(name, 0.0) + float(value.detach()) / len(batches)
+        self._average_gradients(self.discriminator.parameters())
+        self.accelerator.clip_grad_norm_(self.discriminator.parameters(), self.options.max_grad_norm)
+        self.discriminator_optimizer.step()
+        self.discriminator_optimizer.zero_grad()
+        return terms
+
+    def _set_learning_rates(self) -> None:
+        share = self._rate_share()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.learning_rate * share
+
+    def _rate_share(self) -> float:
+        """Share of the learning rate: rises over the warm-up, falls to 0 in the last phase."""
+        progress, options = self.progress, self.options
+        share = min(1.0, (progress.step + 1) / max(1, options.warmup_steps))
+        if progress.phase == "reduce" or options.schedule == "constant":
+            return share
+        done = min(1.0, (progress.step - progress.tune_from) / self._tune_steps())
+        return share * (0.5 + 0.5 * math.cos(math.pi * done) if options.schedule == "cosine" else 1 - done)
+
+    def _average_gradients(self, parameters) -> None:
+        if self.accelerator.num_processes > 1:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+
+    def _agree(self, finite: bool, stopping: bool) -> tuple[bool, bool]:
+        """Whether every process's step was finite, and whether any was told to stop."""
+        if self.accelerator.num_processes == 1:
+            return finite, stopping
+        flags = torch.tensor([float(not finite), float(stopping)], device=self.accelerator.device)
+        bad, stop = self.accelerator.reduce(flags, "sum").tolist()
+        return bad == 0, stop > 0
+
+    def _count(self, finite: bool, terms: dict[str, float]) -> None:
+        progress = self.progress
+        progress.step += 1
+        self.bar.update()
+        if not finite:
+            progress.skipped += 1
+            self.say(f"step {progress.step}: a loss or gradient is not finite; the step is skipped.")
+            if progress.skipped >= self.options.max_nonfinite:
+                raise TrainingError(
+                    f"{progress.skipped} steps in a row were not finite. The last good checkpoint is "
+                    f"{(self.checkpoints.all() or ['(none)'])[-1]}; go on from it with a lower learning_rate."
+                )
+            return
+        progress.skipped = 0
+        for name, value in terms.items():
+            total = progress.losses.setdefault(name, [0.0, 0])
+            total[0], total[1] = total[0] + value, total[1] + 1
+        self.bar.set_postfix({name: f"{value:.3f}" for name, value in terms.items()})
+
+    # The end of a round
+
+    def _end_round(self) -> None:
+        """The decisions, in the order of the method, then the record of the round."""
+        options, progress = self.options, self.progress
+        torch.manual_seed(options.seed + progress.round)  # what a decision draws is the same after a resume
+        means, decision = self._adjust_coefficients()
+        reduction = self._reduce()
+        validation, rows = self._validate()
+        line = {
+            "round": progress.round,
+            "step": progress.step,
+            "phase": progress.phase,
+            "means": means,
+            "coefficients": self.coefficients.values(),  # of the round that ends here
+            **self._described(decision),
+            "losses": self._mean_losses(),
+            "validation": validation,
+            "macs": macs(self.plain),
+            "reduction": reduction and describe_reduction(reduction),
+            "seconds": round(time.monotonic() - self.started, 1),
+        }
+        self._choose_phase(reduction)
+        progress.round += 1
+        progress.losses = {}
+        self.type_errors = TypeErrors()
+        self.held.clear()
+        if decision:
+            self.coefficients.publish(progress.round, decision.coefficients)
+        else:
+            self.coefficients.publish(progress.round, self.coefficients.values())
+        self._record(line, rows)
+        self._keep_best(line)
+        self.save()
+
+    def _adjust_coefficients(self) -> tuple[dict[str, float] | None, Decision | None]:
+        """Poor, sharp and enhanced samples → the discriminator's means → augmentation factor → coefficients."""
+        if self.discriminator is None:
+            return None, None
+        means = DiscriminatorMeans()
+        self.plain.eval()
+        with torch.no_grad(), self.accelerator.autocast():
+            for batch in self.held:
+                enhanced = self.plain(batch["lq"], return_dict=False)[0]
+                lq, hq, enhanced = (self.discriminator(x).logits for x in (batch["lq"], batch["hq"], enhanced))
+                means.add(lq=lq, hq=hq, enhanced=enhanced)
+        self.plain.train()
+        device = self.accelerator.device
+        means.load(self.accelerator.reduce(means.sums().to(device), "sum").cpu())
+        self.type_errors.load(self.accelerator.reduce(self.type_errors.sums().to(device), "sum").cpu())
+        if not self.options.dynamic:
+            return means.means(), None
+        decision = self.curriculum.decide(means.means(), self.type_errors.means(), self.coefficients.values())
+        return means.means(), decision
+
+    def _reduce(self) -> Reduction | None:
+        """The reduction that is due, made: a smaller network, and optimiser, averages and adapters that follow it."""
+        options, trained = self.options, self.progress.round + 1
+        since = trained - max(1, options.first_reduction)
+        if self.progress.phase != "reduce" or since < 0 or since % options.reduce_every:
+            return None
+        old, old_optimizer = self.plain, self.optimizer.optimizer
+        reduction = self.reducer.reduce(
+            old,
+            list(self.held),
+            loss=lambda enhanced, batch: (enhanced - batch["hq"]).abs().mean(),
+            recognizer=self.recognizer,
+            average=lambda values: self.accelerator.reduce(values, "mean"),
+        )
+        if reduction.macs_after == reduction.macs_before:
+            return reduction
+        names = [name for name, _ in old.named_parameters()]
+        averages = dict(zip(names, self.ema.shadow_params, strict=True))
+        averages = reduce_tensors(averages, old, reduction.keep)
+        self.model = reduction.model
+        self.ema.shadow_params = [averages[name] for name, _ in self.model.named_parameters()]
+        self.loss.remake_adapters(old, reduction.model, reduction.keep, old_optimizer)
+        self.optimizer = torch.optim.Adam(self._parameters(), lr=options.learning_rate, betas=BETAS)
+        carry_optimizer(old_optimizer, old, reduction.model, reduction.keep, self.optimizer)
+        for adapter in filter(old_optimizer.state.__contains__, self.loss.parameters()):
+            self.optimizer.state[adapter] = old_optimizer.state[adapter]
+        self._prepare()
+        return reduction
+
+    def _mean_losses(self) -> dict[str, float]:
+        """Of the round, over its steps and all processes."""
+        sums = torch.tensor(list(self.progress.losses.values()), device=self.accelerator.device).reshape(-1, 2)
+        means = self.accelerator.reduce(sums, "sum")
+        return {name: total / count for name, (total, count) in zip(self.progress.losses, means.tolist(), strict=True)}
+
+    def _choose_phase(self, reduction: Reduction | None) -> None:
+        """Whether the reductions are over, and why."""
+        options, progress = self.options, self.progress
+        if progress.phase == "tune":
+            return
+        if reduction and reduction.macs_after <= options.reduction.target * self.first_macs * 1.005:
+            progress.reason = f"the target of {options.reduction.target:g} of the multiply-accumulates is reached"
+        elif reduction and reduction.macs_after == reduction.macs_before:
+            progress.reason = "no layer can be reduced within the image quality index"
+        elif progress.round + 1 >= options.rounds - options.tune_rounds:
+            progress.reason = f"the {options.rounds} rounds are used up"
+        else:
+            return
+        progress.phase, progress.tune_from = "tune", progress.step
+
+    def _validate(self) -> tuple[dict[str, float] | None, list[list[np.ndarray]]]:
+        """Means of the metrics on the validation faces with the averaged weights; rows poor, enhanced, sharp.
+
+        On the main process only, the others wait; without validation faces, the rows are of the last batch.
+        """
+        figures, rows = None, []
+        if self.accelerator.is_main_process:
+            model = self.plain.eval()
+            self.ema.store(model.parameters())
+            self.ema.copy_to(model.parameters())
+            if self.validation is None:
+                poor, sharp = (to_pixels(self.held[-1][name]) for name in ("lq", "hq"))
+            else:
+                poor, sharp = ([np.asarray(pair[name]) for pair in self.validation] for name in ("lq", "hq"))
+            enhanced = self._enhance_all(poor)
+            rows = [poor[:SAMPLE_ROWS], enhanced[:SAMPLE_ROWS], sharp[:SAMPLE_ROWS]]
+            if self.validation is not None:
+                figures = mean_of(face_metrics(enhanced, sharp, recognizer=self.recognizer))
+                inputs = mean_of(face_metrics(poor, sharp, recognizer=self.recognizer))
+                figures |= {f"input_{name}": value for name, value in inputs.items()}
+            self.ema.restore(model.parameters())
+            model.train()
+        (figures,) = broadcast_object_list([figures])
+        return figures, rows
+
+    @torch.no_grad()
+    def _enhance_all(self, poor: list[np.ndarray]) -> list[np.ndarray]:
+        enhanced = []
+        for start in range(0, len(poor), self.options.batch_size):
+            batch = torch.from_numpy(np.stack(poor[start : start + self.options.batch_size])).permute(0, 3, 1, 2)
+            with self.accelerator.autocast():
+                faces = self.plain(batch.to(self.accelerator.device).float() / 127.5 - 1, return_dict=False)[0]
+            enhanced += to_pixels(faces)
+        return enhanced
+
+    def _described(self, decision: Decision | None) -> dict:
+        errors = self.type_errors.means()
+        if decision is None:
+            return {"factor": None, "smoothed_factor": None, "direction": 0, "changed": [], "type_errors": errors}
+        return {
+            "factor": decision.factor,
+            "smoothed_factor": decision.smoothed,
+            "direction": decision.direction,
+            "changed": list(decision.changed),
+            "reason": decision.reason,
+            "type_errors": errors,
+        }
+
+    def _record(self, line: dict, rows: list[list[np.ndarray]]) -> None:
+        """The line of the round, in rounds.jsonl, on the screen and in the trackers; and its picture."""
+        self.accelerator.log(flat_numbers(line), step=line["step"])
+        if not self.accelerator.is_main_process:
+            return
+        with (self.out / "rounds.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        (self.out / "samples").mkdir(exist_ok=True)
+        sheet = np.concatenate([np.concatenate(column) for column in rows], axis=1)
+        Image.fromarray(sheet).save(self.out / "samples" / f"round_{line['round']:04d}.png")
+        self.say(summary(line))
+
+    def _keep_best(self, line: dict) -> None:
+        """OUT/enhancer gets the averaged weights where they are the best yet of the smallest network yet."""
+        progress = self.progress
+        psnr = line["validation"]["psnr"] if line["validation"] else math.inf
+        key = (line["macs"], -psnr)
+        if progress.best is not None and line["validation"] and key >= (progress.best[0], -progress.best[1]):
+            progress.stale += 1
+            return
+        progress.best, progress.stale = (line["macs"], psnr), 0
+        if self.accelerator.is_main_process:
+            self._save_averaged(self.out / "enhancer")
+
+    # Files
+
+    def say(self, line: str) -> None:
+        if self.accelerator.is_main_process:
+            tqdm.write(line)
+            sys.stdout.flush()
+
+    def _save_averaged(self, folder: Path) -> None:
+        """The averaged weights; the folder's former ones stay until the new ones are whole."""
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        model = type(self.plain).from_config(self.plain.config)
+        self.ema.copy_to(model.parameters())
+        model.save_pretrained(partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+
+    def save(self) -> None:
+        """A checkpoint, whole or not at all. A full disk does not end the run: the one before it stays."""
+        if self.accelerator.is_main_process:
+            try:
+                partial = self.checkpoints.begin()
+                self.plain.save_pretrained(partial / "enhancer")
+                torch.save(self.state_dict(), partial / "state.pt")
+                self.checkpoints.finish(self.progress.step)
+            except WRITE_ERRORS as error:
+                self.checkpoints.abandon()
+                self.say(
+                    f"The checkpoint of step {self.progress.step} could not be written ({one_line(error)}); training "
+                    f"goes on. The last one is {(self.checkpoints.all() or ['(none)'])[-1]}; make room on the disk."
+                )
+        self.accelerator.wait_for_everyone()
+
+    def state_dict(self) -> dict:
+        """All that `_load` needs beside the enhancer's weights; nothing in a step is random."""
+        scaler = self.accelerator.scaler
+        return {
+            "progress": asdict(self.progress),
+            "first_macs": self.first_macs,
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict(),
+            "loss": {name: value for name, value in self.loss.named_parameters() if value.requires_grad},
+            "discriminator": self.discriminator and self.discriminator.state_dict(),
+            "discriminator_optimizer": self.discriminator and self.discriminator_optimizer.state_dict(),
+            "scaler": scaler and scaler.state_dict(),
+            "coefficients": self.coefficients.values(),
+            "curriculum": self.curriculum.state_dict(),
+            "reducer": self.reducer.state_dict(),
+            "type_errors": self.type_errors.sums(),
+        }
+
+    def _load(self, checkpoint: Path) -> None:
+        state = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
+        self.progress = Progress(**state["progress"])
+        self.first_macs = state["first_macs"]
+        self.reducer = Reducer(self.options.reduction, self.first_macs)
+        self.reducer.load_state_dict(state["reducer"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.ema.load_state_dict(state["ema"])
+        self.loss.load_state_dict(state["loss"], strict=False)
+        if self.discriminator:
+            self.discriminator.load_state_dict(state["discriminator"])
+            self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+        if self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.coefficients = Coefficients(state["coefficients"])
+        self.curriculum.load_state_dict(state["curriculum"])
+        self.type_errors.load(state["type_errors"])
+
+    def _checkpoint_to_resume(self) -> Path | None:
+        """The checkpoint that `--resume` means; the records of later rounds, which will be done again, go."""
+        if self.options.resume is None:
+            return None
+        if self.options.resume == "latest":
+            checkpoint = self.checkpoints.newest(self.say)
+        else:
+            checkpoint = Path(self.options.resume)
+        rounds = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)["progress"]["round"]
+        if self.accelerator.is_main_process and (self.out / "rounds.jsonl").exists():
+            lines = (self.out / "rounds.jsonl").read_text().splitlines(keepends=True)
+            partial = self.out / ".rounds.jsonl.partial"
+            partial.write_text("".join(lines[:rounds]))
+            partial.rename(self.out / "rounds.jsonl")
+        return checkpoint
+
+
+# Small helpers
+
+
+def load_backbone(name: str | None) -> torch.nn.Module | None:
+    """The vision model of the perceptual loss."""
+    if name is None:
+        return None
     try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
-        parser.error(f"--config {path} cannot be read: {' '.join(str(error).split())}")
-    if not isinstance(values, dict):
-        parser.error(f"--config {path} must map options to values")
-    unknown = set(values) - {action.dest for action in parser._actions}
-    if unknown:
-        parser.error(f"--config {path} sets {', '.join(sorted(unknown))}, which are not options of train.py")
-    return values
+        return AutoModel.from_pretrained(name, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"--perceptual_backbone {name} is no transformers model: {one_line(error)}") from error
 
 
-def load_faces(name: str):
-    """The `image` column of a folder (or single archive) of pictures or of a named dataset."""
-    if Path(name).is_dir():
-        return load_dataset("imagefolder", data_dir=name, split="train", drop_labels=True)
-    if Path(name).exists():
-        raise ValueError(f"--dataset {name} is a file; give the folder that holds the faces.")
-    return load_dataset(name, split="train")
+def to_pixels(faces: torch.Tensor) -> list[np.ndarray]:
+    """`[B, 3, S, S]` in [-1, 1] → uint8 `[S, S, 3]` each."""
+    pixels = ((faces.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return list(pixels.permute(0, 2, 3, 1).cpu().numpy())
 
 
-class Draws(Dataset):
-    """The endless stream of training pairs, by number: draw k is the same pair whatever the number of workers."""
+def mean_of(metrics: dict[str, list[float]]) -> dict[str, float]:
+    return {name: float(np.nanmean(values)) for name, values in metrics.items()}
 
-    def __init__(self, faces, pairs: FacePairs, length: int, seed: int):
-        self.faces = faces.select_columns("image").cast_column("image", Image(mode="RGB"))
-        self.pairs, self.length, self.seed = pairs, length, seed
 
-    def __len__(self) -> int:
-        return self.length
+def describe_reduction(reduction: Reduction) -> dict:
+    record = asdict(replace(reduction, model=None, keep=None))
+    return {name: value for name, value in record.items() if name not in ("model", "keep")}
 
-    def __getitem__(self, draw: int) -> dict[str, np.ndarray]:
-        epoch, position = divmod(draw, len(self.faces))
-        index = np.random.default_rng((self.seed, epoch)).permutation(len(self.faces))[position]
-        return self.pairs(np.asarray(self.faces[int(index)]["image"]), seed=(self.seed, draw))
+
+def flat_numbers(line: dict, prefix: str = "") -> dict[str, float]:
+    """The numbers of a nested record, by dotted names, for trackers."""
+    numbers = {}
+    for name, value in line.items():
+        if isinstance(value, dict):
+            numbers |= flat_numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, (int, float)):
+            numbers[f"{prefix}{name}"] = value
+    return numbers
+
+
+def summary(line: dict) -> str:
+    """A round in one line."""
+    parts = [f"round {line['round']} ({line['phase']})"]
+    if line["factor"] is not None:
+        change = {1: "raised", -1: "lowered", 0: "kept"}[line["direction"]]
+        named = f" ({', '.join(line['changed'])})" if line["changed"] else ""
+        parts.append(f"factor {line['smoothed_factor']:.2f}: coefficients {change}{named}")
+    if line["reduction"]:
+        kept = sum(layer["kept"] > 0 for layer in line["reduction"]["layers"])
+        parts.append(f"{kept} of {len(line['reduction']['layers'])} layers reduced")
+    parts.append(f"{line['macs'] / 1e9:.3f} GMAC")
+    parts += [f"{name} {value:.4f}" for name, value in line["losses"].items()]
+    if line["validation"]:
+        parts.append(f"PSNR {line['validation']['psnr']:.2f} dB (input {line['validation']['input_psnr']:.2f})")
+    return ", ".join(parts)
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+# Command line
+
+
+def parse(arguments: list[str] | None = None) -> tuple[TrainingOptions, str]:
+    """The options, and the same as YAML."""
+    parser = ArgumentParser(prog="train.py", description=__doc__)
+    parser.add_argument("--config", action="config", help="YAML file with values for any of these options")
+    parser.add_class_arguments(TrainingOptions)
+    parsed = parser.parse_args(arguments)
+    resolved = parser.dump(parsed)
+    values = vars(parser.instantiate(parsed))
+    values.pop("config", None)
+    return TrainingOptions(**values), resolved
+
+
+def check(options: TrainingOptions, resolved: str) -> None:
+    """Raises a `TrainingError` for options that do not go together, or not with the run that is resumed."""
+    for name in ("rounds", "steps_per_round", "batch_size", "gradient_accumulation_steps", "checkpoint_every"):
+        if getattr(options, name) < 1:
+            raise TrainingError(f"--{name} must be at least 1; got {getattr(options, name)}.")
+    if options.prune_only and not (options.init or options.resume):
+        raise TrainingError("--prune_only reduces an existing model: name it with --init.")
+    if options.reduction.target < 1 and options.first_reduction + options.tune_rounds > options.rounds:
+        raise TrainingError(
+            f"{options.rounds} rounds are too few for {options.first_reduction} before the first reduction and "
+            f"{options.tune_rounds} after the last: raise --rounds, or lower --first_reduction or --tune_rounds."
+        )
+    saved = options.output_dir / "options.yaml"
+    if options.resume is None:
+        if (options.output_dir / "rounds.jsonl").exists():
+            raise TrainingError(f"{options.output_dir} holds a run. Pass --resume latest, or another --output_dir.")
+        return
+    if not saved.exists():
+        raise TrainingError(f"{options.output_dir} holds no run to go on with; start without --resume.")
+    before, now = (flat_options(yaml.safe_load(text)) for text in (saved.read_text(), resolved))
+    names = [name for name in before | now if name.split(".")[0] not in FREE]
+    changed = [name for name in names if before.get(name) != now.get(name)]
+    if changed:
+        listed = ", ".join(f"{name}: {before.get(name)} → {now.get(name)}" for name in changed)
+        raise TrainingError(f"The run in {options.output_dir} had other options ({listed}). Use those, or start anew.")
+
+
+def flat_options(values: dict, prefix: str = "") -> dict:
+    flat = {}
+    for name, value in values.items():
+        flat |= flat_options(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def main(arguments: list[str] | None = None) -> None:
-    args = parse_args(arguments)
-    accelerator = Accelerator()
-    set_seed(args.seed)
-    accelerator.print(json.dumps(vars(args), default=str))
-
-    model = FaceEnhancer.from_pretrained(args.init) if args.init else FaceEnhancer(**args.enhancer)
-    model = model.to(memory_format=torch.channels_last)
-    pairs = FacePairs(Degradation(args.coefficients), model.config.sample_size)
-    draws = Draws(load_faces(args.dataset), pairs, args.steps * args.batch_size * accelerator.num_processes, args.seed)
-    loader = DataLoader(draws, args.batch_size, num_workers=args.num_workers, drop_last=True)
-    optimizer = torch.optim.Adam(model.parameters(), lr=args.learning_rate, betas=(0.9, 0.99))
-    # accelerate steps the schedule once per process at every step
-    schedule = get_scheduler(
-        args.schedule,
-        optimizer,
-        num_warmup_steps=args.warmup_steps * accelerator.num_processes,
-        num_training_steps=args.steps * accelerator.num_processes,
+    options, resolved = parse(arguments)
+    check(options, resolved)
+    if options.prune_only:
+        distilled = options.loss.distillation_weight or 1.0
+        loss = replace(options.loss, adversarial_weight=0.0, distillation_weight=distilled)
+        options = replace(options, dynamic=False, loss=loss)
+    accelerator = Accelerator(
+        mixed_precision=options.mixed_precision,
+        log_with=options.report_to or None,
+        project_dir=options.output_dir if options.report_to else None,
     )
-    ema = EMAModel(model.parameters(), decay=args.ema_decay, model_cls=FaceEnhancer, model_config=model.config)
-    perceptual = PerceptualLoss(args.perceptual_backbone).to(accelerator.device) if args.perceptual_weight else None
-    model, optimizer, loader, schedule = accelerator.prepare(model, optimizer, loader, schedule)
-    ema.to(accelerator.device)
-    progress = Progress()
-    accelerator.register_for_checkpointing(ema, progress)
-    if args.resume:
-        accelerator.load_state(args.output_dir / "state")
-    stream = accelerator.skip_first_batches(loader, progress.step)
-
-    bar = tqdm(total=args.steps, initial=progress.step, disable=not accelerator.is_main_process)
-    sums, summed, started = {}, 0, time.monotonic()
-    for batch in stream:
-        lq, hq = batch["lq"], batch["hq"]
-        enhanced = model(lq.contiguous(memory_format=torch.channels_last), return_dict=False)[0]
-        terms = {"pixel": relative_l1(enhanced, hq, lq)}
-        loss = terms["pixel"]
-        if perceptual:
-            terms["perceptual"] = perceptual(enhanced, hq)
-            loss = loss + args.perceptual_weight * terms["perceptual"]
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        ema.step(accelerator.unwrap_model(model).parameters())
-        progress.step += 1
-        bar.update()
-        summed += 1
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + value.item()
-        if progress.step % args.log_every == 0:
-            seconds, started = time.monotonic() - started, time.monotonic()
-            means = {name: round(value / summed, 5) for name, value in sums.items()}
-            rate = round(summed * args.batch_size * accelerator.num_processes / seconds, 2)
-            accelerator.print(json.dumps({"step": progress.step, **means, "images_per_second": rate}), flush=True)
-            sums, summed = {}, 0
-        if progress.step % args.save_every == 0 or progress.step == args.steps:
-            save(accelerator, model, ema, args.output_dir)
-
-
-class Progress:
-    """How many steps are done; kept in checkpoints."""
-
-    def __init__(self):
-        self.step = 0
-
-    def state_dict(self) -> dict[str, int]:
-        return {"step": self.step}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.step = state["step"]
-
-
-def save(accelerator: Accelerator, model: torch.nn.Module, ema: EMAModel, output_dir: Path) -> None:
-    """`OUT/state` to go on from, `OUT/enhancer` (averaged weights) to use."""
-    accelerator.wait_for_everyone()
-    accelerator.save_state(output_dir / "state")
+    accelerator.print(resolved)
+    set_seed(options.seed)
+    trainer = Trainer(options, accelerator)
     if accelerator.is_main_process:
-        plain = accelerator.unwrap_model(model)
-        ema.store(plain.parameters())
-        ema.copy_to(plain.parameters())
-        plain.save_pretrained(output_dir / "enhancer")
-        ema.restore(plain.parameters())
+        options.output_dir.mkdir(parents=True, exist_ok=True)
+        (options.output_dir / "options.yaml").write_text(resolved)
+    accelerator.wait_for_everyone()
+    if options.report_to:
+        accelerator.init_trackers("hf_faceenh", flat_options(yaml.safe_load(resolved)))
+    reason = trainer.run()
+    accelerator.print(f"Ended: {reason}.", flush=True)
+    accelerator.end_training()
 
 
 if __name__ == "__main__":
     try:
         main()
-    except (ValueError, TypeError, OSError) as error:
-        sys.exit(f"train.py: {' '.join(str(error).split())}")
+    except (ValueError, OSError) as error:  # a TrainingError is a ValueError
+        sys.exit(f"train.py: {one_line(error)}")

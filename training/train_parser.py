@@ -38,8 +38,8 @@ CELEBAMASK_HQ = (
 COUNTED_AS = {"eye_g": "skin"}
 MIRRORED = {"l_eye": "r_eye", "r_eye": "l_eye", "l_brow": "r_brow", "r_brow": "l_brow"}  # l_lip is the lower one
 
-# The first stage works at half size, not SegFormer's quarter: a lip or a brow is two quarter-size cells high, and label
-# maps reduced to those and enlarged again keep a mean IoU of 0.89 only, reduced to half size 0.96.
+# The first stage works at half size, not SegFormer's quarter: a lip or a brow is two quarter-size cells high, and
+# label maps reduced to those and enlarged again keep a mean IoU of 0.89 only, reduced to half size 0.96.
 ARCHITECTURE = {
     "depths": [1, 1, 2, 2],
     "strides": [2, 2, 2, 2],

@@ -1,7 +1,13 @@
+"""The whole of training/train.py, in real processes."""
+
 import json
+import os
 import re
+import runpy
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,105 +15,266 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from transformers import MobileNetV2Config, MobileNetV2Model
 
 from hf_faceenh import FaceEnhancer
 
 ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "training" / "train.py"
 SMALL = {
     "sample_size": 32,
-    "encoder_channels": [[4]] + [[4, 4]] * 3,
-    "mapping_channels": [8, 8],
-    "constant_channels": 4,
-    "decoder_channels": [[4, 4]] * 4,
+    "encoder_channels": [[8], [8, 8], [16, 16], [16, 16]],
+    "mapping_channels": [16, 16],
+    "constant_channels": 16,
+    "decoder_channels": [[16, 16], [16, 16], [8, 8], [8, 8]],
 }
-
-
-def run(script: str, *arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, ROOT / "training" / script, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+# Three rounds; each of the first two ends with a reduction and, because the band is so narrow, a coefficient decision.
+QUICK = [
+    *("--enhancer", json.dumps(SMALL), "--rounds", "3", "--steps_per_round", "4", "--first_reduction", "1"),
+    *("--tune_rounds", "1", "--batch_size", "2", "--assessed_faces", "4", "--warmup_steps", "2"),
+    *("--checkpoint_every", "2", "--keep_checkpoints", "20", "--curriculum.dead_band", "0.0001"),
+    *("--reduction.target", "0.5", "--reduction.rounds", "2", "--reduction.multiple", "1"),
+    *("--reduction.index_psnr", "20", "--loss.adversarial_weight", "0.01"),
+]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory):
-    """Six pictures with soft and hard edges, 64×64 px."""
+    """Eight pictures with soft and hard edges, 48×48 px."""
     folder = tmp_path_factory.mktemp("faces")
-    y, x = np.mgrid[:64, :64]
-    for index in range(6):
-        disc = ((x - 32) ** 2 + (y - 28 - index) ** 2 < (10 + 2 * index) ** 2) * 120
-        Image.fromarray(np.stack([x * 2 + disc, y * 2 + disc // 2, disc], 2).astype(np.uint8)).save(
-            folder / f"{index}.png"
-        )
+    y, x = np.mgrid[:48, :48]
+    for index in range(8):
+        disc = ((x - 24) ** 2 + (y - 20 - index) ** 2 < (8 + index) ** 2) * 120
+        pixels = np.stack([x * 2 + disc, y * 2 + disc // 2, disc + index], 2).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
     return folder
 
 
-def train(faces, output, *arguments):
-    small = ("--enhancer", json.dumps(SMALL), "--batch_size", 2, "--log_every", 2, "--schedule", "constant")
-    return run("train.py", "--dataset", faces, "--output_dir", output, *small, *arguments)
+def command(faces, out, *arguments):
+    return [sys.executable, str(SCRIPT), "--dataset", str(faces), "--output_dir", str(out), *map(str, arguments)]
 
 
-def test_trains_and_goes_on_as_if_it_had_not_stopped(faces, tmp_path):
-    assert train(faces, tmp_path / "straight", "--steps", 4, "--save_every", 2).returncode == 0
-    assert train(faces, tmp_path / "stopped", "--steps", 2).returncode == 0
-    resumed = train(faces, tmp_path / "stopped", "--steps", 4, "--resume")
+def run(*arguments, before=(), **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*before, *arguments], env=ENVIRONMENT, capture_output=True, text=True, cwd=ROOT, timeout=300, **options
+    )
+
+
+def weights(out):
+    return load_file(out / "enhancer" / "diffusion_pytorch_model.safetensors")
+
+
+def rounds(out):
+    return [json.loads(line) for line in (out / "rounds.jsonl").read_text().splitlines()]
+
+
+def last_line(process):
+    assert "Traceback" not in process.stderr, process.stderr
+    return process.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def straight(faces, tmp_path_factory):
+    """A run that nothing disturbed: its output folder and what it printed."""
+    out = tmp_path_factory.mktemp("straight")
+    process = run(*command(faces, out, *QUICK, "--validation", faces))
+    assert process.returncode == 0, process.stderr
+    return out, process.stdout
+
+
+def test_a_run_leaves_records_pictures_checkpoints_and_a_smaller_enhancer(straight):
+    out, printed = straight
+    lines = rounds(out)
+    assert [line["round"] for line in lines] == [0, 1, 2] and [line["step"] for line in lines] == [4, 8, 12]
+    assert lines[0]["phase"] == "reduce" and lines[2]["phase"] == "tune"
+    assert {"pixel", "adversarial", "discriminator"} <= lines[0]["losses"].keys()
+    assert lines[0]["means"].keys() == {"lq", "hq", "enhanced"}
+    # reductions are real, and what is saved is the reduced network
+    assert lines[0]["reduction"]["layers"] and lines[2]["macs"] < lines[0]["reduction"]["macs_before"]
+    saved = FaceEnhancer.from_pretrained(out / "enhancer")
+    assert sum(map(sum, saved.config.encoder_channels)) < sum(map(sum, SMALL["encoder_channels"]))
+    # the next round degrades with what was decided
+    changed = [line for line in lines if line["direction"]]
+    assert changed and all(line["changed"] for line in changed)
+    for line, following in zip(lines, lines[1:], strict=False):
+        different = {name for name, value in line["coefficients"].items() if following["coefficients"][name] != value}
+        assert different == set(line["changed"])
+    assert lines[0]["validation"]["input_psnr"] == pytest.approx(lines[2]["validation"]["input_psnr"])
+    with Image.open(out / "samples" / "round_0000.png") as picture:
+        assert picture.size == (3 * 32, 8 * 32)
+    assert (out / "checkpoints" / "step_00000012").is_dir()
+    assert "rounds: 3" in printed and "rounds: 3" in (out / "options.yaml").read_text()
+    assert len(re.findall("^round ", printed, re.M)) == 3
+    assert re.search("^Ended: .*(multiply-accumulates|no layer|rounds)", printed, re.M)
+
+
+def test_killed_and_resumed_it_ends_with_the_same_weights_bit_for_bit(faces, straight, tmp_path):
+    arguments = command(faces, tmp_path, *QUICK, "--validation", faces)
+    process = subprocess.Popen(arguments, env=ENVIRONMENT, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wanted = tmp_path / "checkpoints" / "step_00000006"  # after the first reduction, in the middle of a round
+    while not wanted.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    for later in sorted((tmp_path / "checkpoints").glob("step_*")):
+        if later.name > wanted.name:  # written before the signal arrived: damage it, so that it is not taken
+            (later / "state.pt").write_bytes(b"")
+    resumed = run(*arguments, "--resume", "latest")
     assert resumed.returncode == 0, resumed.stderr
-    assert json.loads(resumed.stdout.splitlines()[-1])["step"] == 4
-    weights = [
-        load_file(tmp_path / name / "enhancer" / "diffusion_pytorch_model.safetensors")
-        for name in ("straight", "stopped")
-    ]
-    for name, tensor in weights[0].items():
-        torch.testing.assert_close(weights[1][name], tensor, atol=0, rtol=0)
-    assert FaceEnhancer.from_pretrained(tmp_path / "stopped" / "enhancer").config.sample_size == 32
+    expected, found = weights(straight[0]), weights(tmp_path)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+    def decisions(out):
+        return [{name: line[name] for name in ("round", "means", "coefficients", "macs")} for line in rounds(out)]
+
+    assert decisions(tmp_path) == decisions(straight[0])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--dataset", "{empty}", "--output_dir", "{out}"], "no pictures|any (data|supported)|empty"),
-        (["--output_dir", "{out}"], "--dataset is needed"),
-        (["--dataset", "{empty}", "--output_dir", "{out}", "--perceptual_weight", "1"], "--perceptual_backbone"),
-        (["--dataset", "{empty}", "--output_dir", "{out}", "--config", "{empty}/none.yaml"], "--config .*cannot be"),
-        (["--dataset", "{empty}", "--output_dir", "{out}", "--coefficients", '{"snow": 1}'], "'snow'"),
-    ],
-)
-def test_bad_input_is_one_clear_line(tmp_path, arguments, message):
-    (tmp_path / "empty").mkdir()
-    names = {"{empty}": str(tmp_path / "empty"), "{out}": str(tmp_path / "out")}
-    for placeholder, path in names.items():
-        arguments = [argument.replace(placeholder, path) for argument in arguments]
-    result = run("train.py", *arguments)
-    assert result.returncode != 0 and "Traceback" not in result.stderr
-    assert re.search(message, result.stderr.splitlines()[-1])
+def test_sigterm_saves_and_ends_with_0(faces, tmp_path):
+    arguments = command(faces, tmp_path, *QUICK, "--checkpoint_every", 1000, "--rounds", 1000)
+    process = subprocess.Popen(arguments, env=ENVIRONMENT, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not (tmp_path / "rounds.jsonl").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    stopped = int(re.search(rb"SIGTERM: stopped after step (\d+)", printed)[1])
+    assert (tmp_path / "checkpoints" / f"step_{stopped:08d}").is_dir()
+
+
+def test_two_processes_prune_and_agree_and_give_the_gradient_of_the_double_batch(faces, tmp_path):
+    """Without a discriminator, whose minibatch deviation sees only its own process's faces."""
+    same = [*QUICK, "--dynamic", "false", "--loss.adversarial_weight", 0, "--num_workers", 0, "--seed", 3]
+    launch = ("--cpu", "--num_processes", 2, "--num_machines", 1, "--mixed_precision", "no", "--dynamo_backend", "no")
+    two = run(
+        *map(str, [sys.executable, "-m", "accelerate.commands.launch", *launch, SCRIPT]),
+        *command(faces, tmp_path / "two", *same)[2:],
+    )
+    assert two.returncode == 0, two.stderr
+    one = run(*command(faces, tmp_path / "one", *same, "--batch_size", 4, "--assessed_faces", 8))
+    assert one.returncode == 0, one.stderr
+    first, second = rounds(tmp_path / "one"), rounds(tmp_path / "two")
+    assert first[0]["losses"]["pixel"] == pytest.approx(second[0]["losses"]["pixel"], abs=1e-3)
+    assert [line["macs"] for line in first] == [line["macs"] for line in second]
+    assert second[-1]["macs"] < second[0]["reduction"]["macs_before"]
+    for name, value in weights(tmp_path / "one").items():
+        torch.testing.assert_close(weights(tmp_path / "two")[name], value, atol=2e-3, rtol=0)
+
+
+def test_accumulated_batches_are_one_large_batch(faces, tmp_path):
+    same = [*QUICK, "--dynamic", "false", "--loss.adversarial_weight", 0, "--num_workers", 0, "--rounds", 1]
+    same += ["--reduction.target", 1]
+    for name, arguments in {"large": ("--batch_size", 4), "split": ("--gradient_accumulation_steps", 2)}.items():
+        process = run(*command(faces, tmp_path / name, *same, *arguments))
+        assert process.returncode == 0, process.stderr
+    for name, value in weights(tmp_path / "large").items():
+        torch.testing.assert_close(weights(tmp_path / "split")[name], value, atol=1e-4, rtol=0)
+
+
+def test_what_is_not_finite_is_skipped_counted_and_ends_the_run(faces, tmp_path):
+    process = run(*command(faces, tmp_path, *QUICK, "--learning_rate", 1e30, "--max_nonfinite", 3))
+    assert process.returncode == 1
+    assert process.stdout.count("not finite; the step is skipped") == 3
+    assert re.search("3 steps in a row were not finite. The last good checkpoint is", last_line(process))
+
+
+def test_a_full_disk_at_a_checkpoint_costs_only_that_checkpoint(faces, tmp_path):
+    """A limit on the size of files stands in for the full disk: the weights fit, the optimiser's state does not."""
+    process = run(
+        *command(faces, tmp_path, *QUICK, "--rounds", 1, "--reduction.target", 1),
+        before=["bash", "-c", 'ulimit -f 100; exec "$@"', "bash"],
+    )
+    assert process.returncode == 0, process.stderr
+    assert re.search(r"checkpoint of step 2 could not be written \(.*\); training goes on", process.stdout)
+    assert not list((tmp_path / "checkpoints").glob("*")) and (tmp_path / "enhancer" / "config.json").exists()
+
+
+def test_prune_only_reduces_an_existing_model(faces, tmp_path):
+    FaceEnhancer(**SMALL).save_pretrained(tmp_path / "first")
+    arguments = [*QUICK[2:], "--init", tmp_path / "first", "--prune_only", "true", "--loss.distillation_weight", 1]
+    process = run(*command(faces, tmp_path / "out", *arguments))
+    assert process.returncode == 0, process.stderr
+    lines = rounds(tmp_path / "out")
+    assert lines[-1]["macs"] < lines[0]["reduction"]["macs_before"] and lines[0]["means"] is None
+    assert "discriminator" not in lines[0]["losses"] and lines[0]["losses"]["distillation"] > 0
+
+
+def test_a_broken_picture_is_passed_over_and_counted(faces, tmp_path):
+    folder = tmp_path / "some"
+    folder.mkdir()
+    for path in faces.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    whole = (folder / "0.png").read_bytes()
+    (folder / "broken.png").write_bytes(whole[: len(whole) // 2])
+    process = run(*command(folder, tmp_path / "out", *QUICK, "--rounds", 1, "--reduction.target", 1))
+    assert process.returncode == 0, process.stderr
+    assert re.search(r"^\d+ pictures could not be read and were passed over", process.stdout, re.M)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, faces):
+    """Folders for the mistakes below."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    (folder / "empty").mkdir()
+    (folder / "oblong").mkdir()
+    Image.new("RGB", (64, 64)).save(folder / "oblong" / "a.png")
+    Image.new("RGB", (64, 40)).save(folder / "oblong" / "b.png")
+    MobileNetV2Model(MobileNetV2Config(depth_multiplier=0.25, image_size=64)).save_pretrained(folder / "backbone")
+    (folder / "unknown.yaml").write_text("stepz: 3\n")
+    return folder
+
+
+MISTAKES = [
+    (["--dataset", "{m}/empty"], "empty"),
+    (["--dataset", "{m}/none/at/all"], "none/at/all does not exist"),
+    (["--dataset", "{m}/oblong"], r"b\.png is 64×40 px, not square"),
+    (["--config", "{m}/unknown.yaml"], "stepz"),
+    (["--config", "{m}/none.yaml"], "none.yaml"),
+    (["--batch_size", "0"], "--batch_size must be at least 1"),
+    (["--prune_only", "true"], "name it with --init"),
+    (["--coefficients", '{"snow": 1}'], "snow"),
+    (["--rounds", "2", "--first_reduction", "2"], "too few"),
+    (["--resume", "latest"], "holds no run to go on with"),
+    (["--teacher", "{m}/backbone", "--loss.distillation_weight", "1"], "expected FaceEnhancer or GPENFaceEnhancer"),
+    (["--recognizer", "{m}/backbone", "--loss.similarity_weight", "1"], "no face recognizer"),
+    (["--loss.perceptual_weight", "1"], "perceptual_backbone"),
+    (["--reduction.target", "0"], "target"),
+    (["--reduction.target", "0.001", "--reduction.multiple", "8"], "cannot be reached"),
+]
+
+
+@pytest.fixture(scope="module")
+def script():
+    return runpy.run_path(str(SCRIPT))
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_a_mistake_is_one_clear_line_and_leaves_nothing(script, faces, prepared, tmp_path, capsys, arguments, message):
+    arguments = [argument.replace("{m}", str(prepared)) for argument in arguments]
+    with pytest.raises((SystemExit, ValueError, OSError)) as raised:
+        script["main"](command(faces, tmp_path / "out", *QUICK, *arguments)[2:])
+    if raised.type is SystemExit:  # of the argument parser: what it says is on the screen
+        line = capsys.readouterr().err.strip().split("error: ")[-1]
+    else:
+        line = str(raised.value)
+        assert "\n" not in line
+    assert re.search(message, line)
     assert not (tmp_path / "out").exists()
 
 
-def test_evaluate_measures_the_input_and_the_model(faces, tmp_path):
-    (tmp_path / "lq").mkdir()
-    for path in faces.iterdir():
-        Image.open(path).resize((16, 16), Image.Resampling.BOX).save(tmp_path / "lq" / path.name)
-    FaceEnhancer(**SMALL).save_pretrained(tmp_path / "model")
-    arguments = [
-        "--hq",
-        faces,
-        "--lq",
-        tmp_path / "lq",
-        "--model",
-        tmp_path / "model",
-        "--output_dir",
-        tmp_path / "out",
-    ]
-    result = run("evaluate.py", *arguments)
-    assert result.returncode == 0, result.stderr
-    rows = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert [row["model"] for row in rows] == ["input", str(tmp_path / "model")]
-    assert 15 < rows[0]["psnr"]["mean"] < 40 and rows[0]["psnr"]["interval"][0] <= rows[0]["psnr"]["mean"]
-    assert Image.open(tmp_path / "out" / "lq.png").size == (3 * 32, 6 * 32)
-    assert "| input | lq |" in result.stdout
+def test_a_mistake_shows_no_traceback(faces, tmp_path):
+    process = run(*command(faces, tmp_path / "out", *QUICK, "--batch_size", 0))
+    assert process.returncode == 1
+    assert last_line(process) == "train.py: --batch_size must be at least 1; got 0."
 
 
-def test_evaluate_wants_twins(faces, tmp_path):
-    FaceEnhancer(**SMALL).save_pretrained(tmp_path / "model")
-    (tmp_path / "lq").mkdir()
-    Image.new("RGB", (8, 8)).save(tmp_path / "lq" / "stranger.png")
-    result = run("evaluate.py", "--hq", faces, "--lq", tmp_path / "lq", "--model", tmp_path / "model")
-    assert result.returncode == 1 and "stranger.png is missing or not a picture" in result.stderr.splitlines()[-1]
+def test_a_resume_with_other_options_is_refused(script, faces, straight):
+    out = straight[0]
+    with pytest.raises(ValueError, match=r"other options \(.*learning_rate: 0.001 → 0.5.*validation: .* → None"):
+        script["main"](command(faces, out, *QUICK, "--learning_rate", 0.5, "--resume", "latest")[2:])
+    with pytest.raises(ValueError, match="holds a run. Pass --resume latest"):
+        script["main"](command(faces, out, *QUICK)[2:])

@@ -1,0 +1,104 @@
+"""All settings of a training run, with their defaults: what `--config file.yaml` and the command line set."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from hf_faceenh.learning.curriculum import CurriculumConfig
+from hf_faceenh.learning.losses import LossConfig
+from hf_faceenh.learning.pruning import ReductionConfig
+
+
+@dataclass
+class TrainingOptions:
+    """Settings of `training/train.py`.
+
+    Args:
+        dataset: sharp, aligned faces: a folder, Parquet or WebDataset files, or a name on the Hub.
+        output_dir: gets rounds.jsonl, samples/, checkpoints/ and enhancer/.
+        streaming: read the dataset as a stream instead of as a table.
+        validation: other sharp, aligned faces, likewise; degraded once, they give the figures after each round.
+        validation_faces: how many of them, at most.
+        init: enhancer to start from (folder or Hub name) instead of random weights.
+        enhancer: arguments of a new FaceEnhancer.
+        discriminator: arguments of the discriminator: channel_multiplier and narrow, as in GPEN.
+        teacher: enhancer (folder or Hub name) whose features the distillation loss follows.
+        recognizer: face recognizer (folder or Hub name) for the similarity loss and the quality of a layer.
+        perceptual_backbone: transformers vision model (folder or Hub name) for the perceptual loss.
+        coefficients: degradation type → coefficient in [0, 1] of the first round; 0.5 for those not named.
+        probabilities: degradation type → probability in [0, 1], where it is not the default.
+        dynamic: adjust the coefficients after each round by the augmentation factor; else they stay.
+        prune_only: reduce `init` to the target without discriminator, distilling from the unreduced network.
+        rounds: most rounds of the run.
+        steps_per_round: optimiser steps of a round.
+        first_reduction: rounds before the first reduction.
+        reduce_every: rounds from one reduction to the next.
+        tune_rounds: rounds at the end, after the last reduction, in which the learning rate falls.
+        patience: evaluations without improvement in those rounds that end the run; 0: none do.
+        batch_size: faces per process and backward pass.
+        gradient_accumulation_steps: backward passes per optimiser step.
+        learning_rate: of the enhancer (Adam).
+        discriminator_learning_rate: of the discriminator (Adam).
+        warmup_steps: steps over which the learning rate rises from 0.
+        schedule: how the learning rate falls to 0 in the rounds at the end; constant: not at all.
+        max_grad_norm: longest gradient; longer ones are shortened to it.
+        ema_decay: of the averaged weights, which are the ones that are saved and evaluated.
+        mixed_precision: no, fp16 or bf16.
+        compile: compile the enhancer (torch.compile).
+        assessed_faces: faces per process and round for the discriminator's means and the quality of layers.
+        seed: of everything random.
+        num_workers: processes per process that make the pairs.
+        checkpoint_every: steps from one checkpoint to the next; there is one after each round as well.
+        keep_checkpoints: how many of them stay.
+        max_nonfinite: steps in a row with a loss or gradient that is not finite that stop the run.
+        resume: "latest", or a checkpoint's folder, to go on from.
+        report_to: trackers by name: tensorboard, trackio, wandb.
+        push_to_hub: Hub repository that gets the finished pipeline.
+        loss: weights of the losses.
+        curriculum: how the coefficients follow the augmentation factor.
+        reduction: how channels are reduced; a target of 1 reduces nothing.
+    """
+
+    dataset: str
+    output_dir: Path
+    streaming: bool = False
+    validation: str | None = None
+    validation_faces: int = 48
+    init: str | None = None
+    enhancer: dict = field(default_factory=dict)
+    discriminator: dict[str, float] = field(default_factory=lambda: {"channel_multiplier": 1, "narrow": 0.25})
+    teacher: str | None = None
+    recognizer: str | None = None
+    perceptual_backbone: str | None = None
+    coefficients: dict[str, float] = field(default_factory=dict)
+    probabilities: dict[str, float] = field(default_factory=dict)
+    dynamic: bool = True
+    prune_only: bool = False
+    rounds: int = 40
+    steps_per_round: int = 500
+    first_reduction: int = 10
+    reduce_every: int = 1
+    tune_rounds: int = 10
+    patience: int = 0
+    batch_size: int = 8
+    gradient_accumulation_steps: int = 1
+    learning_rate: float = 1e-3
+    discriminator_learning_rate: float = 1e-3
+    warmup_steps: int = 100
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.999
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    compile: bool = False
+    assessed_faces: int = 64
+    seed: int = 0
+    num_workers: int = 1
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+    max_nonfinite: int = 10
+    resume: str | None = None
+    report_to: list[str] = field(default_factory=list)
+    push_to_hub: str | None = None
+    loss: LossConfig = field(default_factory=LossConfig)
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+    reduction: ReductionConfig = field(default_factory=ReductionConfig)
