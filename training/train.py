@@ -558,7 +558,12 @@ class Trainer:
         shutil.rmtree(partial, ignore_errors=True)
         model = type(self.plain).from_config(self.plain.config)
         self.ema.copy_to(model.parameters())
-        model.save_pretrained(partial)
+        try:
+            model.save_pretrained(partial)
+        except WRITE_ERRORS as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            self.say(f"{folder} could not be written ({one_line(error)}); training goes on. Make room on the disk.")
+            return
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
 

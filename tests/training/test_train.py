@@ -36,7 +36,7 @@ QUICK = [
     *("--reduction.target", "0.5", "--reduction.rounds", "2", "--reduction.multiple", "1"),
     *("--reduction.index_psnr", "20", "--loss.adversarial_weight", "0.01"),
 ]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
 
 
 @pytest.fixture(scope="module")
@@ -149,11 +149,8 @@ def test_sigterm_saves_and_ends_with_0(faces, tmp_path):
 def test_two_processes_prune_and_agree_and_give_the_gradient_of_the_double_batch(faces, tmp_path):
     """Without a discriminator, whose minibatch deviation sees only its own process's faces."""
     same = [*QUICK, "--dynamic", "false", "--loss.adversarial_weight", 0, "--num_workers", 0, "--seed", 3]
-    launch = ("--cpu", "--num_processes", 2, "--num_machines", 1, "--mixed_precision", "no", "--dynamo_backend", "no")
-    two = run(
-        *map(str, [sys.executable, "-m", "accelerate.commands.launch", *launch, SCRIPT]),
-        *command(faces, tmp_path / "two", *same)[2:],
-    )
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(SCRIPT)]
+    two = run(*launch, *command(faces, tmp_path / "two", *same)[2:])
     assert two.returncode == 0, two.stderr
     one = run(*command(faces, tmp_path / "one", *same, "--batch_size", 4, "--assessed_faces", 8))
     assert one.returncode == 0, one.stderr
@@ -186,7 +183,7 @@ def test_a_full_disk_at_a_checkpoint_costs_only_that_checkpoint(faces, tmp_path)
     """A limit on the size of files stands in for the full disk: the weights fit, the optimiser's state does not."""
     process = run(
         *command(faces, tmp_path, *QUICK, "--rounds", 1, "--reduction.target", 1),
-        before=["bash", "-c", 'ulimit -f 100; exec "$@"', "bash"],
+        before=["bash", "-c", 'ulimit -f 300; exec "$@"', "bash"],
     )
     assert process.returncode == 0, process.stderr
     assert re.search(r"checkpoint of step 2 could not be written \(.*\); training goes on", process.stdout)
@@ -274,7 +271,7 @@ def test_a_mistake_shows_no_traceback(faces, tmp_path):
 
 def test_a_resume_with_other_options_is_refused(script, faces, straight):
     out = straight[0]
-    with pytest.raises(ValueError, match=r"other options \(.*learning_rate: 0.001 → 0.5.*validation: .* → None"):
+    with pytest.raises(ValueError, match=r"other options \(validation: .* → None, learning_rate: 0.001 → 0.5\)"):
         script["main"](command(faces, out, *QUICK, "--learning_rate", 0.5, "--resume", "latest")[2:])
     with pytest.raises(ValueError, match="holds a run. Pass --resume latest"):
         script["main"](command(faces, out, *QUICK)[2:])
