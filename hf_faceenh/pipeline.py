@@ -2,15 +2,17 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 from diffusers.utils import BaseOutput, logging
 from PIL import Image
 from transformers import PreTrainedModel
@@ -18,10 +20,12 @@ from transformers import PreTrainedModel
 from hf_faceenh.alignment import crop_faces, scale_of, similarity_transform
 from hf_faceenh.fusion import face_labels, face_mask, fuse
 from hf_faceenh.image_processor import FaceImageProcessor, ImageInfo, LoadedImage, Picture
-from hf_faceenh.models import FaceDetections, FaceDetector, SuperResolver  # and so all that a saved folder may name
+from hf_faceenh.models import FaceDetections, FaceDetector, FaceEnhancer, GPENFaceEnhancer, SuperResolver
 from hf_faceenh.tiling import tile_count, tiled
 
 logger = logging.get_logger(__name__)
+
+T = TypeVar("T")
 
 BUNDLED = Path(__file__).parent / "weights"
 UPSCALES = (1, 2, 4)
@@ -29,8 +33,18 @@ OUTPUT_TYPES = ("pil", "np", "pt")
 # A face with more pixels than the enhancer gives would lose by it; this much more is made up for by what it restores.
 LARGEST_FACE = 1.25
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# What DiffusionPipeline.from_pretrained(folder, trust_remote_code=True) of plain diffusers finds in a saved folder.
-PIPELINE_MODULE = "from hf_faceenh import FaceEnhancePipeline  # noqa: F401  (pip install hf-faceenh)\n"
+# Our components and their modules. diffusers downloads a component only if it knows its module or finds code for it.
+OURS = {kind.__name__: kind.__module__ for kind in (FaceEnhancer, GPENFaceEnhancer, FaceDetector, SuperResolver)}
+OURS[FaceImageProcessor.__name__] = FaceImageProcessor.__module__
+LOADABLE_CLASSES.update({module: {} for module in OURS.values()})
+# What DiffusionPipeline.from_pretrained(folder, trust_remote_code=True) of plain diffusers finds in a saved folder for
+# the pipeline and for each of our components.
+MODULE = """\
+try:
+    from hf_faceenh import {name}  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ImportError(f"This model needs the package hf-faceenh ({{error}}): pip install hf-faceenh") from None
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,21 +133,29 @@ class FaceEnhancePipeline(DiffusionPipeline):
 
     @classmethod
     def _dict_from_json_file(cls, json_file: str | Path) -> dict[str, Any]:
-        # A saved folder names its module, pipeline.py, for plain diffusers. This class is that class: it needs no
-        # code from the folder, and so no `trust_remote_code`.
+        # A saved folder names modules of its own, pipeline.py and the components', for plain diffusers. This class is
+        # that class and knows those components: it needs no code from the folder, and so no `trust_remote_code`.
         config = super()._dict_from_json_file(json_file)
         if isinstance(config.get("_class_name"), list):
             config["_class_name"] = config["_class_name"][1]
+        for name, value in config.items():
+            if isinstance(value, list) and value[0] == name and value[1] in OURS:
+                config[name] = [OURS[value[1]], value[1]]
         return config
 
     def save_config(self, save_directory: str | Path, **kwargs) -> None:
-        """Also writes the `pipeline.py` with which plain diffusers finds this class."""
+        """Also writes the modules with which plain diffusers finds this class and those of the components."""
         super().save_config(save_directory, **kwargs)
         folder = Path(save_directory)
         index = json.loads((folder / self.config_name).read_text())
         index["_class_name"] = ["pipeline", type(self).__name__]
+        (folder / "pipeline.py").write_text(MODULE.format(name=type(self).__name__))
+        for name, value in index.items():
+            if isinstance(value, list) and value[1] in OURS and value[0] == OURS[value[1]]:
+                index[name] = [name, value[1]]
+                (folder / name).mkdir(exist_ok=True)
+                (folder / name / f"{name}.py").write_text(MODULE.format(name=value[1]))
         (folder / self.config_name).write_text(json.dumps(index, indent=2) + "\n")
-        (folder / "pipeline.py").write_text(PIPELINE_MODULE)
 
     @torch.no_grad()
     def __call__(
@@ -146,11 +168,13 @@ class FaceEnhancePipeline(DiffusionPipeline):
         min_face_size: float = 32,
         max_face_size: float | None = None,
         max_faces: int | None = None,
+        only_faces: Sequence[Sequence[int]] | None = None,
         detection_threshold: float = 0.5,
         face_batch_size: int = 8,
         tile_size: int = 512,
         output_type: str = "pil",
         return_dict: bool = True,
+        callback: Callable[[str, int, int], None] | None = None,
     ) -> FaceEnhanceOutput | tuple[list, list]:
         """
         Args:
@@ -167,11 +191,16 @@ class FaceEnhancePipeline(DiffusionPipeline):
                 faces have more detail than the enhancer gives; no limit for aligned crops, whose caller chose.
                 `float("inf")` enhances all.
             max_faces: enhance only so many, the largest, of each picture.
+            only_faces: for every picture the faces to enhance, by their places in the output's `faces` (from 0); all
+                by default.
             detection_threshold: least score of a face, in [0, 1].
             face_batch_size: faces that go through enhancer and parser at once.
             tile_size: side in px of the tiles that go through the super-resolver one by one.
             output_type: "pil", "np" or "pt".
             return_dict: return a `FaceEnhanceOutput`; else a tuple of its two entries.
+            callback: called as `callback(stage, done, total)` when a stage begins and after each of its steps:
+                "detecting" counts pictures; "enhancing" the faces of all pictures; then, for each picture anew,
+                "super-resolving" its tiles and "fusing" its faces. To cancel the call, let it raise.
 
         Raises:
             ValueError, TypeError, OSError: with one line that says what is wrong, expected and to do.
@@ -184,16 +213,21 @@ class FaceEnhancePipeline(DiffusionPipeline):
         if max_face_size is None:
             max_face_size = float("inf") if aligned else LARGEST_FACE * size
         limits = (min_face_size, max_face_size)
+        report = callback or (lambda stage, done, total: None)
 
         # 1. Read the pictures
         pictures = self.image_processor.load_all(image)
         pictures = [replace(picture, pixels=picture.pixels.to(device)) for picture in pictures]  # [3, H, W] each
+        if only_faces is not None and len(only_faces) != len(pictures):
+            raise ValueError(f"only_faces must hold one list per picture, {len(pictures)}; got {len(only_faces)}.")
 
         # 2. Find and align the faces
         find = self._whole_picture if aligned else self._find_faces
-        found = [find(picture.pixels, detection_threshold) for picture in pictures]  # transforms [N, 2, 3] each
+        counted = _counted(pictures, partial(report, "detecting"))
+        found = [find(picture.pixels, detection_threshold) for picture in counted]  # transforms [N, 2, 3] each
         faces = [self._describe(detections, transforms) for detections, transforms in found]
-        faces = [_leave_alone(of_one, *limits, max_faces) for of_one in faces]
+        wanted = only_faces or [None] * len(pictures)
+        faces = [_leave_alone(of_one, only, *limits, max_faces) for of_one, only in zip(faces, wanted, strict=True)]
         pairs = zip(pictures, found, strict=True)
         crops = [crop_faces(picture.pixels, transforms, size) for picture, (_, transforms) in pairs]  # [N, 3, S, S]
 
@@ -204,7 +238,16 @@ class FaceEnhancePipeline(DiffusionPipeline):
         enlarged = [picture for picture, count in zip(pictures, counts, strict=True) if not (aligned and count)]
         tiles = [self._tile_count(picture, upscale, tile_size) for picture in enlarged if restore_background]
         with self.progress_bar(total=-(-len(poor) // face_batch_size) + sum(tiles)) as bar:
-            enhanced, parsed = self._enhance(poor, face_batch_size, bar)  # [M, 3, S, S], [M, L, S, S]
+
+            def on_tile(done: int, total: int) -> None:
+                bar.update(1 if done else 0)
+                report("super-resolving", done, total)
+
+            def on_batch(done: int, total: int) -> None:
+                bar.update(1 if done else 0)
+                report("enhancing", done, total)
+
+            enhanced, parsed = self._enhance(poor, face_batch_size, on_batch)  # [M, 3, S, S], [M, L, S, S]
             masks = strength * face_mask(parsed, face_labels(self.parser.config.id2label))  # [M, 1, S, S]
 
             # 4. Super-resolve, 5. fuse, 6. give back, picture by picture
@@ -214,12 +257,13 @@ class FaceEnhancePipeline(DiffusionPipeline):
                 transforms = found[index][1][chosen[index].to(device)]  # [n, 2, 3]
                 if aligned and counts[index]:
                     blend = poor[own][0] + strength * (enhanced[own][0] - poor[own][0])  # [3, S, S]
-                    result = self._enlarge_face(blend, upscale, tile_size)  # [3, uS, uS]
+                    result = self._enlarge_face(blend, upscale, tile_size, partial(report, "super-resolving"))
                 else:
-                    result = self._enlarge(picture.pixels, upscale, restore_background, tile_size, bar)  # [3, uH, uW]
-                    large = self._match_resolution(enhanced[own], transforms, upscale, tile_size)
+                    result = self._enlarge(picture.pixels, upscale, restore_background, tile_size, on_tile)
+                    on_face = partial(report, "fusing")
+                    large = self._match_resolution(enhanced[own], transforms, upscale, tile_size, on_face)
                     result = fuse(result, large, list(masks[own]), _to_unit(transforms, upscale, size))
-                images.append(self.image_processor.to_output(result, picture, output_type))
+                images.append(self.image_processor.to_output(result, picture, output_type))  # result [3, uH, uW]
                 faces[index] = self._fill_in(
                     faces[index], crops[index], enhanced[own], parsed[own], masks[own], output_type
                 )
@@ -305,15 +349,19 @@ class FaceEnhancePipeline(DiffusionPipeline):
             for box, points, score, transform, side in rows
         ]
 
-    def _enhance(self, crops: torch.Tensor, batch_size: int, bar) -> tuple[torch.Tensor, torch.Tensor]:
+    def _enhance(
+        self, crops: torch.Tensor, batch_size: int, on_batch: Callable[[int, int], None]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Crops `[M, 3, S, S]` in [0, 1] → enhanced, likewise, and their labels' probabilities `[M, L, S, S]`."""
         size, labels = crops.shape[-1], len(self.parser.config.id2label)
         enhanced, parsed = [crops.new_zeros(0, 3, size, size)], [crops.new_zeros(0, labels, size, size)]
-        for batch in crops.split(batch_size) if len(crops) else ():
+        on_batch(0, len(crops))
+        for first in range(0, len(crops), batch_size):
+            batch = crops[first : first + batch_size]
             output = self.enhancer((batch * 2 - 1).to(self.enhancer.dtype)).sample.float()
             enhanced.append(((output + 1) / 2).clamp(0, 1))
             parsed.append(self._parse(enhanced[-1]))
-            bar.update()
+            on_batch(first + len(batch), len(crops))
         return torch.cat(enhanced), torch.cat(parsed)
 
     def _parse(self, faces: torch.Tensor) -> torch.Tensor:
@@ -326,10 +374,15 @@ class FaceEnhancePipeline(DiffusionPipeline):
         return F.interpolate(logits, size=faces.shape[-2:], mode="bilinear").softmax(dim=1)
 
     def _enlarge(
-        self, pixels: torch.Tensor, upscale: int, restore_background: bool, tile_size: int, bar
+        self,
+        pixels: torch.Tensor,
+        upscale: int,
+        restore_background: bool,
+        tile_size: int,
+        on_tile: Callable[[int, int], None],
     ) -> torch.Tensor:
         if restore_background:
-            return self._super_resolve(pixels, upscale, tile_size, bar)
+            return self._super_resolve(pixels, upscale, tile_size, on_tile)
         return _bicubic(pixels[None], upscale)[0].clamp_(0, 1)
 
     def _tile_count(self, picture: LoadedImage, upscale: int, tile_size: int) -> int:
@@ -351,7 +404,13 @@ class FaceEnhancePipeline(DiffusionPipeline):
         largest = (tile_size - 4) // 4  # that `tiled` takes
         return seen if seen <= largest else tile_size // 8
 
-    def _super_resolve(self, pixels: torch.Tensor, upscale: int, tile_size: int, bar=None) -> torch.Tensor:
+    def _super_resolve(
+        self,
+        pixels: torch.Tensor,
+        upscale: int,
+        tile_size: int,
+        on_tile: Callable[[int, int], None] | None = None,
+    ) -> torch.Tensor:
         """`[3, H, W]` → `[3, uH, uW]`, in tiles: the super-resolver as often as it takes, then to the wanted size."""
         if self.super_resolver is None:
             return _bicubic(pixels[None], upscale)[0].clamp_(0, 1)
@@ -365,21 +424,30 @@ class FaceEnhancePipeline(DiffusionPipeline):
             tile = tile.float()
             return F.avg_pool2d(tile, factor // upscale) if factor > upscale else _bicubic(tile, upscale // factor)
 
-        on_tile = None if bar is None else lambda done, total: bar.update()
-        result = tiled(network, pixels, upscale, tile_size, self._overlap(upscale, tile_size), on_tile)
+        overlap = self._overlap(upscale, tile_size)
+        if on_tile is not None:
+            on_tile(0, tile_count(*pixels.shape[1:], tile_size, overlap))
+        result = tiled(network, pixels, upscale, tile_size, overlap, on_tile)
         return result.clamp_(0, 1)
 
-    def _enlarge_face(self, face: torch.Tensor, factor: int, tile_size: int) -> torch.Tensor:
+    def _enlarge_face(
+        self, face: torch.Tensor, factor: int, tile_size: int, on_tile: Callable[[int, int], None] | None = None
+    ) -> torch.Tensor:
         """An enhanced face is clean: at factor 1 there is nothing left to do."""
-        return face if factor == 1 else self._super_resolve(face, factor, tile_size)
+        return face if factor == 1 else self._super_resolve(face, factor, tile_size, on_tile)
 
     def _match_resolution(
-        self, enhanced: torch.Tensor, transforms: torch.Tensor, upscale: int, tile_size: int
+        self,
+        enhanced: torch.Tensor,
+        transforms: torch.Tensor,
+        upscale: int,
+        tile_size: int,
+        on_face: Callable[[int, int], None],
     ) -> list[torch.Tensor]:
         """Enlarges the faces that the result shows larger than they are, so that they stay as sharp as the rest."""
         wanted = upscale / scale_of(transforms)  # px of the result per px of the crop
         factors = [next((factor for factor in UPSCALES if factor >= ratio / 1.1), 4) for ratio in wanted.tolist()]
-        pairs = zip(enhanced, factors, strict=True)
+        pairs = _counted(list(zip(enhanced, factors, strict=True)), on_face)
         return [self._enlarge_face(face, factor, tile_size) for face, factor in pairs]
 
     def _fill_in(
@@ -407,19 +475,37 @@ class FaceEnhancePipeline(DiffusionPipeline):
         return self.image_processor.to_output(pixels, LoadedImage(pixels, None, ImageInfo()), output_type)
 
 
+def _counted(items: Sequence[T], report: Callable[[int, int], None]) -> Iterator[T]:
+    """The items; reports how many of them are done before the first and after each."""
+    report(0, len(items))
+    for done, item in enumerate(items, 1):
+        yield item
+        report(done, len(items))
+
+
 def _leave_alone(
-    faces: list[EnhancedFace], min_size: float, max_size: float, max_faces: int | None
+    faces: list[EnhancedFace],
+    only: Sequence[int] | None,
+    min_size: float,
+    max_size: float,
+    max_faces: int | None,
 ) -> list[EnhancedFace]:
     """Notes for every face why it is left alone, if it is."""
+    if unknown := set(only or ()) - set(range(len(faces))):
+        raise ValueError(
+            f"only_faces asks for face {min(unknown)} of a picture with {len(faces)}; they are counted from 0."
+        )
 
-    def reason(face: EnhancedFace) -> str | None:
+    def reason(index: int, face: EnhancedFace) -> str | None:
+        if only is not None and index not in only:
+            return "not chosen (only_faces)"
         if face.size < min_size:
             return f"too small: its crop is {face.size:.0f} px wide, less than min_face_size {min_size:g}"
         if face.size > max_size:
             return f"sharp enough: its crop is {face.size:.0f} px wide, more than max_face_size {max_size:g}"
         return None
 
-    faces = [replace(face, left_alone=reason(face)) for face in faces]
+    faces = [replace(face, left_alone=reason(index, face)) for index, face in enumerate(faces)]
     by_size = sorted((face for face in faces if face.left_alone is None), key=lambda face: face.size, reverse=True)
     surplus = [] if max_faces is None else by_size[max_faces:]
     note = f"not among the {max_faces} largest (max_faces)"

@@ -146,6 +146,27 @@ def test_large_tiny_and_surplus_faces_are_left_alone_and_say_why(tiny, photo):
     assert [r is None for r in reasons["max_faces"]] == [True, False]
 
 
+def test_only_the_faces_that_one_asks_for(bundled, photo):
+    """Of two faces painted green, one."""
+    pipe = tiny_pipeline(bundled, enhancer=small(Painter), parser=skin_in_the_middle(), super_resolver=None)
+    canvas = two_faces(photo)
+    plain = as_array(canvas)
+    for chosen in (0, 1):
+        output = pipe([canvas, canvas], upscale=1, only_faces=[[chosen], []])
+        changed = np.abs(as_array(output.images[0]) - plain).max(axis=2) > 20
+        for index, face in enumerate(output.faces[0]):
+            x1, y1, x2, y2 = map(int, face.box)
+            assert face.left_alone == (None if index == chosen else "not chosen (only_faces)")
+            assert (changed[y1:y2, x1:x2].mean() > 0.1) == (index == chosen)
+        np.testing.assert_array_equal(as_array(output.images[1]), plain)
+    # the largest among those asked for
+    assert sum(face.left_alone is None for face in pipe(canvas, only_faces=[[0, 1]], max_faces=1).faces[0]) == 1
+    with pytest.raises(ValueError, match="only_faces must hold one list per picture, 1; got 2"):
+        pipe(canvas, only_faces=[[0], [1]])
+    with pytest.raises(ValueError, match="only_faces asks for face 2 of a picture with 2"):
+        pipe(canvas, only_faces=[[2]])
+
+
 def test_a_face_sharper_than_the_enhancer_is_left_alone_by_default(tiny, photo):
     large = photo.resize((1280, 1280), Image.Resampling.BICUBIC)  # its crop: 400 px > 1.25 × 256
     output = tiny(large, upscale=1)
@@ -314,6 +335,38 @@ def test_the_progress_bar_counts_faces_and_tiles(tiny, photo, capfd):
     finally:
         tiny.set_progress_bar_config(disable=True)
     assert "10/10" in capfd.readouterr().err  # one batch of faces, 3 × 3 tiles
+
+
+def test_the_callback_hears_of_every_step(tiny, photo):
+    calls = []
+    tiny(
+        [two_faces(photo), photo],
+        upscale=1,
+        face_batch_size=2,
+        tile_size=256,
+        callback=lambda *call: calls.append(call),
+    )
+    steps = {stage: [call[1:] for call in calls if call[0] == stage] for stage, *_ in calls}
+    assert list(steps) == ["detecting", "enhancing", "super-resolving", "fusing"]
+    assert steps["detecting"] == [(0, 2), (1, 2), (2, 2)]
+    assert steps["enhancing"] == [(0, 3), (2, 3), (3, 3)]
+    assert steps["super-resolving"] == [(n, 6) for n in range(7)] + [(n, 9) for n in range(10)]
+    assert steps["fusing"] == [(0, 2), (1, 2), (2, 2), (0, 1), (1, 1)]
+
+
+@pytest.mark.parametrize("stage", ["detecting", "enhancing", "super-resolving", "fusing"])
+def test_a_callback_that_raises_cancels_at_once(tiny, photo, stage):
+    calls = []
+
+    def stop(*call):
+        calls.append(call)
+        if call[0] == stage:
+            raise InterruptedError(stage)
+
+    with pytest.raises(InterruptedError, match=stage):
+        tiny(photo, callback=stop)
+    assert calls[-1][:2] == (stage, 0)
+    assert tiny(photo).images[0].size == (1024, 1024)  # and the pipeline lives on
 
 
 @pytest.fixture(scope="module")

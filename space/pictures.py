@@ -1,0 +1,367 @@
+"""What the Space does with the pictures of one visitor: check, enhance, write what is given back.
+
+Every mistake becomes `Refused`: one line in plain words. Everything is written into folders that only this process can
+read, under names that nobody can guess; `app.py` has them deleted.
+"""
+
+import base64
+import html
+import io
+import os
+import secrets
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import gradio as gr
+import torch
+from diffusers.utils import logging
+from gradio_client.utils import strip_invalid_filename_characters
+from PIL import Image, UnidentifiedImageError
+
+from hf_faceenh import EnhancedFace, FaceEnhanceOutput
+from hf_faceenh.cli import load_pipeline
+from hf_faceenh.image_processor import DAMAGE, LoadedImage
+
+try:
+    from spaces import GPU  # on ZeroGPU hardware the function runs in another process, which has the GPU
+except ImportError:
+
+    def GPU(function):
+        return function
+
+
+MEGABYTES = 20  # of one picture
+MEGAPIXELS = 24  # of one picture
+RESULT_MEGAPIXELS = 100
+PREVIEW_MEGAPIXELS = 25  # more than this a browser does not show well
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "MPO", "AVIF", "JPEG2000", "PPM")
+SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "GIF": ".gif", "BMP": ".bmp"}
+
+# Which part of the work a stage of the pipeline is (measured on a CPU), and what it is called.
+STAGES = {
+    "detecting": (0.0, 0.1, "Looking for faces"),
+    "enhancing": (0.1, 0.2, "Enhancing face {} of {}"),
+    "super-resolving": (0.2, 0.9, "Sharpening the picture, tile {} of {}"),
+    "fusing": (0.9, 1.0, "Putting it together, face {} of {}"),
+}
+REASONS = {
+    "too small": "Left alone: too small to improve.",
+    "sharp enough": "Left alone: sharper than we could make it.",
+    "not chosen": "Left alone: you did not choose it.",
+}
+
+pipe = load_pipeline(os.environ.get("MODEL_ID"))
+pipe.set_progress_bar_config(disable=True)
+logging.set_verbosity_error()  # not even that somebody's picture holds no face
+ON_CPU = pipe.device.type == "cpu"
+# Small steps on a CPU, so that one can see them go by, and stop between two of them.
+STEPS = {"tile_size": 256, "face_batch_size": 1} if ON_CPU else {"tile_size": 512, "face_batch_size": 8}
+
+
+class Refused(gr.Error):
+    """What is shown to the visitor; nothing is printed."""
+
+    def __init__(self, message: str):
+        self.line = message
+        super().__init__(html.escape(message, quote=False), title="Sorry", print_exception=False)
+
+    def __reduce__(self):  # for ZeroGPU, where it comes from another process
+        return Refused, (self.line,)
+
+
+class Stopped(gr.Error):
+    """The visitor has pressed Stop, or left."""
+
+    def __init__(self):
+        super().__init__("Stopped.", title="Sorry", print_exception=False)
+
+    def __reduce__(self):
+        return Stopped, ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the visitor wants.
+
+    Args:
+        enlarge: 1, 2 or 4.
+        strength: of the enhanced faces, in [0, 1].
+        background: whether what is not face is improved too.
+        aligned: whether the picture is one face, already cropped.
+        faces: the places of the faces to enhance, from 0; `None` for all.
+    """
+
+    enlarge: int = 2
+    strength: float = 1.0
+    background: bool = True
+    aligned: bool = False
+    faces: tuple[int, ...] | None = None
+
+    def __post_init__(self):
+        if self.enlarge not in (1, 2, 4):
+            raise Refused(f"Pictures can be enlarged 1, 2 or 4 times, not {self.enlarge} times.")
+        if not isinstance(self.strength, (int, float)) or not 0 <= self.strength <= 1:
+            raise Refused(f"The strength lies between 0 and 1; {self.strength} does not.")
+        if not all(isinstance(face, int) for face in self.faces or ()):
+            raise Refused("Faces are named by their numbers: 0, 1, 2 and so on.")
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One face that was found: before and after as `data:` addresses, after is `None` if it was left alone."""
+
+    box: list[float]
+    score: float
+    left_alone: str | None
+    before: str
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One enhanced picture: the file to download, and if wanted both sides of the slider."""
+
+    file: Path
+    size: tuple[int, int]
+    faces: list[Face]
+    sides: tuple[Path, Path] | None
+    seconds: float
+
+    @property
+    def enhanced(self) -> int:
+        return sum(face.left_alone is None for face in self.faces)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Moves the visitor's progress bar; of several pictures, each has its share of it."""
+
+    index: int = 0
+    count: int = 1
+
+    def __call__(self, fraction: float, words: str) -> None:
+        picture = f"Picture {self.index + 1} of {self.count}. " if self.count > 1 else ""
+        gr.Progress()((self.index + fraction) / self.count, desc=picture + words)
+
+
+class Pace:
+    """How long pictures take here, learnt from those before."""
+
+    seconds = 2.5 if ON_CPU else 0.3  # per megapixel, enlarged twice
+
+    @classmethod
+    def estimate(cls, megapixels: float, wishes: Wishes) -> float:
+        """Seconds."""
+        return 0.5 + cls.seconds * megapixels * cls._effort(wishes)
+
+    @classmethod
+    def learn(cls, megapixels: float, wishes: Wishes, seconds: float) -> None:
+        if megapixels > 0.2:  # smaller ones say more about the rest of the work
+            cls.seconds += 0.3 * (seconds / (megapixels * cls._effort(wishes)) - cls.seconds)
+
+    @staticmethod
+    def _effort(wishes: Wishes) -> float:
+        if not wishes.background:
+            return 0.3
+        return 8 if wishes.enlarge == 4 else 1  # at 4×, most of the work is done on a picture 4 times as large
+
+
+def new_folder() -> Path:
+    """For the files of one run; under a name that nobody guesses, since Gradio gives any of them to who names it."""
+    folder = Path(os.environ["GRADIO_TEMP_DIR"]) / secrets.token_hex(16)
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def megapixels(path: Path, name: str) -> float:
+    """Reads no more than the header; refuses what is no picture, or too large.
+
+    Raises:
+        Refused
+    """
+    if not path.is_file():
+        raise Refused("The picture is no longer here, as we keep pictures for a short time only. Please add it again.")
+    if (size := path.stat().st_size) > MEGABYTES * 2**20:
+        raise Refused(f"{name} has {size / 2**20:.0f} MB; a picture may have {MEGABYTES} MB here.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                pixels = image.width * image.height / 1e6
+                if image.format not in FORMATS:  # among them some that other programs would have to read
+                    raise UnidentifiedImageError
+    except Image.DecompressionBombError as error:
+        raise Refused(f"{name} has far too many pixels; a picture may have {MEGAPIXELS} megapixels here.") from error
+    except DAMAGE as error:
+        raise Refused(f"{name} is not a picture that we can read. JPEG, PNG, WebP and TIFF will do.") from error
+    if pixels > MEGAPIXELS:
+        raise Refused(f"{name} has {pixels:.0f} megapixels; a picture may have {MEGAPIXELS} here. Make it smaller.")
+    return pixels
+
+
+def check(path: Path, name: str, wishes: Wishes) -> float:
+    """The same, and that the result is not too large either."""
+    pixels = megapixels(path, name)
+    if (result := pixels * wishes.enlarge**2) > RESULT_MEGAPIXELS:
+        raise Refused(
+            f"Enlarged {wishes.enlarge} times, {name} would have {result:.0f} megapixels; {RESULT_MEGAPIXELS} is the "
+            "most. Enlarge it less."
+        )
+    return pixels
+
+
+def read(path: Path, name: str, wishes: Wishes) -> LoadedImage:
+    """
+    Raises:
+        Refused
+    """
+    check(path, name, wishes)
+    try:
+        loaded = pipe.image_processor.load(path)
+    except DAMAGE as error:
+        raise Refused(f"{name} is damaged. Do you have another copy?") from error
+    height, width = loaded.pixels.shape[1:]
+    if wishes.aligned and height != width:
+        raise Refused(f"A face that is already cropped must be square; {name} has {width} × {height} pixels.")
+    return loaded
+
+
+def find_faces(path: Path, name: str) -> tuple[Image.Image, list[EnhancedFace]]:
+    """The picture, upright, and its faces."""
+    loaded = read(path, name, Wishes(enlarge=1))
+    found = _run(loaded, Wishes(enlarge=1, background=False, faces=()), None, Progress())
+    return pipe.image_processor.to_output(loaded.pixels, loaded), found.faces[0]
+
+
+def enhance(
+    path: Path,
+    name: str,
+    wishes: Wishes,
+    folder: Path,
+    stop: Path,
+    sides: bool = True,
+    progress: Progress = Progress(),
+) -> Result:
+    """
+    Args:
+        path, name: the picture, and what the visitor calls it.
+        folder: where to write; empty.
+        stop: a file; once it exists, the work stops at the next step.
+        sides: whether to write both sides of the slider.
+
+    Raises:
+        Refused, Stopped
+    """
+    start = time.monotonic()
+    loaded = read(path, name, wishes)
+    output = _run(loaded, wishes, stop, progress)
+    progress(1.0, "Writing the file")
+    result = output.images[0]
+    file = _save(result, loaded, folder, name)
+    both = _write_sides(result, loaded, folder) if sides else None
+    seconds = time.monotonic() - start
+    Pace.learn(loaded.pixels.shape[1] * loaded.pixels.shape[2] / 1e6, wishes, seconds)
+    return Result(file, result.size, [_describe(face) for face in output.faces[0]], both, seconds)
+
+
+def preview(image: Image.Image, largest: float) -> Image.Image:
+    """`image`, reduced to `largest` megapixels if it has more, without alpha."""
+    scale = min(1.0, (largest * 1e6 / (image.width * image.height)) ** 0.5)
+    if scale < 1:
+        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
+    if image.mode == "I;16":
+        image = image.point(lambda level: level / 256).convert("L")
+    if image.mode in ("LA", "RGBA"):
+        canvas = Image.new("RGB", image.size, "white")
+        canvas.paste(image.convert("RGB"), mask=image.getchannel("A"))
+        return canvas
+    return image.convert("RGB")
+
+
+def data_url(image: Image.Image, largest: float = PREVIEW_MEGAPIXELS) -> str:
+    """A JPEG of at most `largest` megapixels, as an address that holds all of it."""
+    file = io.BytesIO()
+    preview(image, largest).save(file, "JPEG", quality=90)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+@GPU
+def _run(loaded: LoadedImage, wishes: Wishes, stop: Path | None, progress: Progress) -> FaceEnhanceOutput:
+    began: dict[str, float] = {}
+
+    def on_step(stage: str, done: int, total: int) -> None:
+        if stop is not None and stop.exists():
+            raise Stopped
+        if total == 0:
+            return
+        first, last, words = STAGES[stage]
+        passed = time.monotonic() - began.setdefault(stage, time.monotonic())
+        words = words.format(min(done + 1, total), total)
+        if done and stage == "super-resolving" and (left := passed / done * (total - done)) >= 1:
+            words += f", about {duration(left)} left"
+        progress(first + (last - first) * done / total, words)
+
+    only = None if wishes.faces is None else [wishes.faces]
+    try:
+        return pipe(
+            loaded,
+            upscale=wishes.enlarge,
+            strength=wishes.strength,
+            aligned=wishes.aligned,
+            restore_background=wishes.background,
+            only_faces=only,
+            callback=on_step,
+            **STEPS,
+        )
+    except ValueError as error:
+        if "only_faces" not in str(error):
+            raise
+        raise Refused("That face is not in the picture. Please choose again.") from error
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise Refused("The picture is too large for this machine. Make it smaller, or enlarge it less.") from error
+
+
+def duration(seconds: float) -> str:
+    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
+
+
+def _describe(face: EnhancedFace) -> Face:
+    reason = face.left_alone
+    plain = reason and next((words for key, words in REASONS.items() if reason.startswith(key)), "Left alone.")
+    after = None if face.enhanced is None else data_url(face.enhanced)
+    return Face([round(x, 1) for x in face.box], round(face.score, 3), plain, data_url(face.crop), after)
+
+
+def _save(result: Image.Image, loaded: LoadedImage, folder: Path, name: str) -> Path:
+    """In the picture's format, under its name."""
+    format = loaded.info.format if loaded.info.format in Image.SAVE else "PNG"
+    folder = folder / "picture"
+    folder.mkdir()
+    path = folder / strip_invalid_filename_characters(Path(name).name or "picture")
+    if Image.registered_extensions().get(path.suffix.lower()) != format:
+        path = path.with_suffix(SUFFIXES.get(format, ".png"))
+        format = "PNG" if format not in SUFFIXES else format
+    try:
+        pipe.image_processor.save(result, path, loaded.info, format)
+    except OSError:  # e.g. larger than the format can hold
+        path = path.with_suffix(".png")
+        pipe.image_processor.save(result, path, loaded.info)
+    return path
+
+
+def _write_sides(result: Image.Image, loaded: LoadedImage, folder: Path) -> tuple[Path, Path]:
+    after = preview(result, PREVIEW_MEGAPIXELS)
+    before = preview(pipe.image_processor.to_output(loaded.pixels, loaded), PREVIEW_MEGAPIXELS)
+    before = before.resize(after.size, Image.Resampling.BICUBIC)
+    format = "JPEG" if max(after.size) < 65500 else "PNG"
+    paths = folder / f"before{SUFFIXES[format]}", folder / f"after{SUFFIXES[format]}"
+    for image, path in zip((before, after), paths, strict=True):
+        image.save(path, format, quality=92)
+    return paths
+
+
+def as_record(face: Face) -> dict:
+    """What the API says about a face."""
+    return {key: value for key, value in asdict(face).items() if key in ("box", "score", "left_alone")}
