@@ -36,16 +36,8 @@ from transformers import AutoModel
 
 from hf_faceenh.learning.checkpoints import Checkpoints
 from hf_faceenh.learning.curriculum import Curriculum, Decision, DiscriminatorMeans, TypeErrors
-from hf_faceenh.learning.degradation import (
-    TYPES,
-    Coefficients,
-    Degradation,
-    FacePairs,
-    check_sizes,
-    fixed_pairs,
-    load_faces,
-    training_loader,
-)
+from hf_faceenh.learning.data import Coefficients, check_sizes, fixed_pairs, load_faces, training_loader
+from hf_faceenh.learning.degradation import TYPES, Degradation, FacePairs
 from hf_faceenh.learning.identity import load_recognizer
 from hf_faceenh.learning.losses import DiscriminatorLoss, EnhancerLoss
 from hf_faceenh.learning.metrics import face_metrics
