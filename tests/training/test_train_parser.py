@@ -157,7 +157,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[list[str], str]]:
         "other names": (["--dataset", faces, "--labels", str(empty)], "none of its 1 pictures"),
         "foreign ids": (["--dataset", faces, "--labels", str(foreign)], "CelebAMask-HQ"),
         "not a model": (["--dataset", faces, "--labels", labels, "--init", str(empty)], "not a SegFormer"),
-        "sample size": (["--dataset", faces, "--labels", labels, "--sample_size", "100"], "multiple of 32"),
+        "sample size": (["--dataset", faces, "--labels", labels, "--sample_size", "100"], "multiple of 16"),
     }
 
 
