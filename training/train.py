@@ -34,13 +34,14 @@ from safetensors import SafetensorError
 from tqdm.auto import tqdm
 from transformers import AutoModel
 
+from hf_faceenh.hub import push_enhancer
 from hf_faceenh.learning.checkpoints import Checkpoints
 from hf_faceenh.learning.curriculum import Curriculum, Decision, DiscriminatorMeans, TypeErrors
 from hf_faceenh.learning.data import Coefficients, check_sizes, fixed_pairs, load_faces, training_loader
 from hf_faceenh.learning.degradation import TYPES, Degradation, FacePairs
 from hf_faceenh.learning.identity import load_recognizer
 from hf_faceenh.learning.losses import DiscriminatorLoss, EnhancerLoss
-from hf_faceenh.learning.metrics import face_metrics
+from hf_faceenh.learning.metrics import face_metrics, mean_with_interval
 from hf_faceenh.learning.options import TrainingOptions
 from hf_faceenh.learning.pruning import Reducer, Reduction, carry_optimizer, check_target, macs, reduce_tensors
 from hf_faceenh.models import FaceDiscriminator, FaceEnhancer, FaceEnhancerOutput, load_enhancer
@@ -101,7 +102,7 @@ class Trainer:
         self.options, self.accelerator = options, accelerator
         self.out = options.output_dir
         self.checkpoints = Checkpoints(self.out / "checkpoints", options.keep_checkpoints)
-        self.progress = Progress(phase="reduce" if options.reduction.target < 1 else "tune")
+        self.progress = Progress(phase="reduce" if options.rounds > options.tune_rounds else "tune")
         self.stopping = False
         checkpoint = self._checkpoint_to_resume()
 
@@ -247,9 +248,7 @@ class Trainer:
         return progress.round >= options.rounds
 
     def _tune_steps(self) -> int:
-        options = self.options
-        rounds = options.tune_rounds if options.reduction.target < 1 else options.rounds
-        return rounds * options.steps_per_round
+        return min(self.options.tune_rounds, self.options.rounds) * self.options.steps_per_round
 
     def _first_batch(self) -> int:
         """Where the loader starts: the next batch, or the first of those that the round's end assesses."""
@@ -419,7 +418,8 @@ class Trainer:
         """The reduction that is due, made: a smaller network, and optimiser, averages and adapters that follow it."""
         options, trained = self.options, self.progress.round + 1
         since = trained - max(1, options.first_reduction)
-        if self.progress.phase != "reduce" or since < 0 or since % options.reduce_every:
+        due = options.reduction.target < 1 and self.progress.phase == "reduce"
+        if not due or since < 0 or since % options.reduce_every:
             return None
         old, old_optimizer = self.plain, self.optimizer.optimizer
         reduction = self.reducer.reduce(
@@ -478,8 +478,8 @@ class Trainer:
             if self.validation is None:
                 poor, sharp = (to_pixels(self.held[-1][name]) for name in ("lq", "hq"))
             else:
-                poor, sharp = ([np.asarray(pair[name]) for pair in self.validation] for name in ("lq", "hq"))
-            enhanced = self._enhance_all(poor)
+                poor, sharp = self._validation_pairs()
+            enhanced = self._enhance_all(model, poor)
             rows = [poor[:SAMPLE_ROWS], enhanced[:SAMPLE_ROWS], sharp[:SAMPLE_ROWS]]
             if self.validation is not None:
                 figures = mean_of(face_metrics(enhanced, sharp, recognizer=self.recognizer))
@@ -490,13 +490,29 @@ class Trainer:
         (figures,) = broadcast_object_list([figures])
         return figures, rows
 
+    def _validation_pairs(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        return tuple([np.asarray(pair[name]) for pair in self.validation] for name in ("lq", "hq"))
+
+    def push(self) -> str:
+        """Uploads the pipeline with OUT/enhancer in it, its figures in the model card; returns the commit's URL."""
+        rows = []
+        if self.validation is not None:
+            poor, sharp = self._validation_pairs()
+            model = load_enhancer(self.out / "enhancer").to(self.accelerator.device)
+            faces = {"input": poor, "enhancer": self._enhance_all(model, poor)}
+            for name, pictures in faces.items():
+                values = face_metrics(pictures, sharp, recognizer=self.recognizer)
+                metrics = {metric: mean_with_interval(of_each) for metric, of_each in values.items()}
+                rows.append({"model": name, "level": "validation", "pictures": len(poor), "metrics": metrics})
+        return push_enhancer(self.out / "enhancer", self.options.push_to_hub, rows, dataset=self.options.dataset)
+
     @torch.no_grad()
-    def _enhance_all(self, poor: list[np.ndarray]) -> list[np.ndarray]:
+    def _enhance_all(self, model: torch.nn.Module, poor: list[np.ndarray]) -> list[np.ndarray]:
         enhanced = []
         for start in range(0, len(poor), self.options.batch_size):
             batch = torch.from_numpy(np.stack(poor[start : start + self.options.batch_size])).permute(0, 3, 1, 2)
             with self.accelerator.autocast():
-                faces = self.plain(batch.to(self.accelerator.device).float() / 127.5 - 1, return_dict=False)[0]
+                faces = model(batch.to(self.accelerator.device).float() / 127.5 - 1, return_dict=False)[0]
             enhanced += to_pixels(faces)
         return enhanced
 
@@ -705,7 +721,8 @@ def parse(arguments: list[str] | None = None) -> tuple[TrainingOptions, str]:
 
 def check(options: TrainingOptions, resolved: str) -> None:
     """Raises a `TrainingError` for options that do not go together, or not with the run that is resumed."""
-    for name in ("rounds", "steps_per_round", "batch_size", "gradient_accumulation_steps", "checkpoint_every"):
+    counts = ("rounds", "steps_per_round", "tune_rounds", "reduce_every", "batch_size", "assessed_faces")
+    for name in (*counts, "gradient_accumulation_steps", "checkpoint_every", "keep_checkpoints", "max_nonfinite"):
         if getattr(options, name) < 1:
             raise TrainingError(f"--{name} must be at least 1; got {getattr(options, name)}.")
     if options.prune_only and not (options.init or options.resume):
@@ -760,6 +777,8 @@ def main(arguments: list[str] | None = None) -> None:
         accelerator.init_trackers("hf_faceenh", flat_options(yaml.safe_load(resolved)))
     reason = trainer.run()
     accelerator.print(f"Ended: {reason}.", flush=True)
+    if options.push_to_hub and accelerator.is_main_process and not trainer.stopping:
+        accelerator.print(f"Pushed: {trainer.push()}", flush=True)
     accelerator.end_training()
 
 

@@ -31,9 +31,9 @@ class TrainingOptions:
         prune_only: reduce `init` to the target without discriminator, distilling from the unreduced network.
         rounds: most rounds of the run.
         steps_per_round: optimiser steps of a round.
-        first_reduction: rounds before the first reduction.
+        first_reduction: rounds before the first reduction, which comes at the end of the last of them; at least 1.
         reduce_every: rounds from one reduction to the next.
-        tune_rounds: rounds at the end, after the last reduction, in which the learning rate falls.
+        tune_rounds: rounds at the end, after the last reduction, in which the learning rate falls, at least 1.
         patience: evaluations without improvement in those rounds that end the run; 0: none do.
         batch_size: faces per process and backward pass.
         gradient_accumulation_steps: backward passes per optimiser step.

@@ -163,8 +163,8 @@ def test_two_processes_prune_and_agree_and_give_the_gradient_of_the_double_batch
 
 
 def test_accumulated_batches_are_one_large_batch(faces, tmp_path):
-    same = [*QUICK, "--dynamic", "false", "--loss.adversarial_weight", 0, "--num_workers", 0, "--rounds", 1]
-    same += ["--reduction.target", 1]
+    same = [*QUICK, "--dynamic", "false", "--loss.adversarial_weight", 0, "--num_workers", 0]
+    same += ["--rounds", 1, "--reduction.target", 1]
     for name, arguments in {"large": ("--batch_size", 4), "split": ("--gradient_accumulation_steps", 2)}.items():
         process = run(*command(faces, tmp_path / name, *same, *arguments))
         assert process.returncode == 0, process.stderr
