@@ -127,30 +127,43 @@ def test_bundled_weights_fit_the_issue():
     assert {weight.dtype for weight in stored.values()} == {torch.float16}
 
 
-@pytest.mark.xfail(strict=True, reason="the bundled super-resolver needs longer training: see model_card.md")
-def test_bundled_weights_beat_bicubic():
+FALLS_SHORT = "the bundled super-resolver falls short here: see its figures in model_card.md"
+
+
+@pytest.mark.parametrize(
+    "kind", ["clean", pytest.param("poor", marks=pytest.mark.xfail(strict=True, reason=FALLS_SHORT))]
+)
+def test_bundled_weights_beat_bicubic_by_1_db(kind):
     model = SuperResolver.from_pretrained(BUNDLED, torch_dtype=torch.float32).eval()
     sharp = np.asarray(Image.open(ROOT / "examples/astronaut.png").convert("RGB"))[:256, 64:320]
-    clean = bicubic(sharp, 0.5)
-    assert psnr(enlarge(model, clean), sharp) > psnr(bicubic(clean, 2), sharp) + 1
+    small = bicubic(sharp, 0.5) if kind == "clean" else slightly_poor(sharp)
+    assert psnr(enlarge(model, small), sharp) > psnr(bicubic(small, 2), sharp) + 1
 
+
+def slightly_poor(sharp):
+    """As training/train_super_resolver.py evaluates."""
     poor = bicubic(cv2.GaussianBlur(sharp, (0, 0), 0.8), 0.5)
     poor = (poor + np.random.default_rng(0).normal(0, 4, poor.shape)).round().clip(0, 255).astype(np.uint8)
     _, file = cv2.imencode(".jpg", poor[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
-    poor = cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1]
-    assert psnr(enlarge(model, poor), sharp) > psnr(bicubic(poor, 2), sharp) + 1
+    return cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1]
 
 
-@pytest.mark.xfail(strict=True, reason="the bundled super-resolver needs longer training: see model_card.md")
+def test_bundled_weights_beat_bicubic_on_slightly_poor_pictures():
+    model = SuperResolver.from_pretrained(BUNDLED, torch_dtype=torch.float32).eval()
+    sharp = np.asarray(Image.open(ROOT / "examples/astronaut.png").convert("RGB"))[:256, 64:320]
+    small = slightly_poor(sharp)
+    assert psnr(enlarge(model, small), sharp) > psnr(bicubic(small, 2), sharp) + 0.3
+
+
 @pytest.mark.parametrize("deviation", [2, 5, 10])
 def test_bundled_weights_do_not_enlarge_noise(deviation):
     model = SuperResolver.from_pretrained(BUNDLED, torch_dtype=torch.float32).eval()
     rng = np.random.default_rng(0)
     flat = (128 + rng.normal(0, deviation, (96, 96, 3))).round().clip(0, 255).astype(np.uint8)
-    assert enlarge(model, flat)[8:-8, 8:-8].std() < bicubic(flat, 2)[8:-8, 8:-8].std()
+    assert enlarge(model, flat)[8:-8, 8:-8].std() < 0.9 * bicubic(flat, 2)[8:-8, 8:-8].std()
 
 
-@pytest.mark.xfail(strict=True, reason="the bundled super-resolver needs longer training: see model_card.md")
+@pytest.mark.xfail(strict=True, reason=FALLS_SHORT)
 def test_bundled_weights_do_not_ring():
     """Beside a sharp step, over- and undershoot stay below those of bicubic enlargement."""
     model = SuperResolver.from_pretrained(BUNDLED, torch_dtype=torch.float32).eval()
