@@ -1,4 +1,4 @@
-"""`hf-faceenh enhance`, `convert` and `info`.
+"""`hf-faceenh enhance`, `convert`, `info` and `export`.
 
 The heavy libraries are imported inside the functions that need them, so that `--help` and a mistake on the command
 line are answered at once.
@@ -6,6 +6,7 @@ line are answered at once.
 
 import argparse
 import contextlib
+import copy
 import glob
 import importlib.metadata
 import json
@@ -14,7 +15,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,7 +148,7 @@ def load_single(model: str | None, dtype: "torch.dtype | None" = None) -> dict[s
     folder = Path(model or "")
     if folder.is_file():
         raise ValueError(f"{model} is a file; expected a folder. Make one with: hf-faceenh convert {model} FOLDER")
-    if model is None or not (folder / "config.json").is_file():
+    if model is None or (folder / "model_index.json").is_file() or not (folder / "config.json").is_file():
         return {}
     with _loading(folder):
         config = json.loads((folder / "config.json").read_text())
@@ -289,17 +290,23 @@ def convert(args: argparse.Namespace) -> int:
 
 
 def info(args: argparse.Namespace) -> int:
-    import torch
-
     components = load_single(args.model) or load_pipeline(args.model, "cpu").components
-    rows = [("component", "class", "parameters", "GMAC", "licence")]
-    for role, model in components.items():
-        if isinstance(model, torch.nn.Module):
-            rows.append((role, type(model).__name__, _parameters(model), gmac(role, model), _licence(model)))
+    rows = [("component", "class", "parameters", "GMAC", "licence"), *component_rows(components)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
+
+
+def component_rows(components: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """For each network its role, class, parameters, multiply-accumulates and licence."""
+    import torch
+
+    return [
+        (role, type(model).__name__, _parameters(model), gmac(role, model), _licence(model))
+        for role, model in components.items()
+        if isinstance(model, torch.nn.Module)
+    ]
 
 
 def gmac(role: str, model: "torch.nn.Module") -> str:
@@ -314,8 +321,20 @@ def gmac(role: str, model: "torch.nn.Module") -> str:
     else:
         return "-"
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.to("meta")(torch.empty(1, 3, side, side, dtype=model.dtype, device="meta"))
+        copy.deepcopy(model).to("meta")(torch.empty(1, 3, side, side, dtype=model.dtype, device="meta"))
     return f"{share * counter.get_total_flops() / 2e9:.3g} per {unit}"
+
+
+def export(args: argparse.Namespace) -> int:
+    from hf_faceenh import hub
+
+    repo_id = hub.full_name(args.push) if args.push else None
+    results = hub.read_results(args.results) if args.results else None
+    folder = hub.export(args.folder, load_pipeline(args.model, "cpu"), results, repo_id=repo_id)
+    print(f"{folder}: {sum(file.stat().st_size for file in folder.rglob('*')) / 1e6:.1f} MB", flush=True)
+    if repo_id:
+        print(hub.push(folder, repo_id, private=args.private or None))
+    return 0
 
 
 def _parameters(model: "torch.nn.Module") -> str:
@@ -380,12 +399,21 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("convert", help="convert a published checkpoint into a folder for --model")
     command.set_defaults(run=convert)
-    command.add_argument("source", metavar="SOURCE", help="a .pth, .safetensors or .onnx file")
+    command.add_argument("source", metavar="SOURCE", help="a .pth, .safetensors, .onnx or .dat file")
     command.add_argument("target", metavar="TARGET", help="the folder to make")
 
     command = commands.add_parser("info", help="list components, parameters, multiply-accumulates and licences")
     command.set_defaults(run=info)
     command.add_argument("model", nargs="?", metavar="MODEL", help="as --model of enhance; the bundled one by default")
+
+    command = commands.add_parser("export", help="write a model repository for the Hugging Face Hub, and push it")
+    command.set_defaults(run=export)
+    add = command.add_argument
+    add("folder", metavar="DIR", help="the folder to make")
+    add("--model", metavar="ID_OR_FOLDER", help="as --model of enhance; the bundled one by default")
+    add("--results", metavar="FILE", help="results.json of training/evaluate.py, for the model card's figures")
+    add("--push", metavar="REPO_ID", help="then upload it to this repository, which is made if missing")
+    add("--private", action="store_true", help="make a private one")
     return parser
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from huggingface_hub import EvalResult
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 
 from hf_faceenh.alignment import similarity_transform, transform_points
@@ -169,6 +168,8 @@ def mean_iou(confusion: torch.Tensor) -> tuple[torch.Tensor, float]:
 
 def psnr(enhanced: np.ndarray, hq: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB of one `[H, W, 3]` uint8 picture, over all channels; at most `HIGHEST_PSNR`."""
+    from skimage.metrics import peak_signal_noise_ratio  # of the extra `train`: model cards do without it
+
     with np.errstate(divide="ignore"):  # of equal pictures it is infinite
         return min(float(peak_signal_noise_ratio(hq, enhanced)), HIGHEST_PSNR)
 
@@ -176,6 +177,8 @@ def psnr(enhanced: np.ndarray, hq: np.ndarray) -> float:
 def ssim(enhanced: np.ndarray, hq: np.ndarray) -> float:
     """Structural similarity of one `[H, W, 3]` uint8 picture (Wang et al. 2004: Gaussian window, σ 1.5), mean over
     the channels."""
+    from skimage.metrics import structural_similarity
+
     return float(
         structural_similarity(
             hq, enhanced, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
@@ -225,6 +228,7 @@ def model_index_results(rows: Iterable[Mapping]) -> list[EvalResult]:
             task_name="Face enhancement",
             dataset_type="imagefolder",
             dataset_name=f"poor faces, {row['level']}",
+            dataset_config=row["level"],  # an entry is known by type and configuration, not by its name
             metric_type=name,
             metric_name=METRICS[name].heading,
             metric_value=round(figures["mean"], METRICS[name].digits + 1),

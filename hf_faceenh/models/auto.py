@@ -26,10 +26,12 @@ def load_enhancer(name: str | Path, **kwargs) -> FaceEnhancer | GPENFaceEnhancer
     elif folder.is_dir() and not (folder / "config.json").is_file():
         raise ValueError(f"{name} holds no enhancer: there is no config.json in it.")
     try:
-        config = FaceEnhancer.load_config(name)
+        kind = FaceEnhancer.load_config(name).get("_class_name")
     except OSError as error:
         raise OSError(f"There is no enhancer {name}, neither a folder nor on the Hub.") from error
-    kind = config.get("_class_name")
+    if kind == "FaceEnhancePipeline":  # a repository whose root config.json only lets the Hub count downloads
+        kwargs["subfolder"] = "enhancer"
+        kind = FaceEnhancer.load_config(name, subfolder="enhancer").get("_class_name")
     if kind not in ENHANCERS:
         raise ValueError(f"{name} holds a {kind or 'model of another kind'}; expected {' or '.join(ENHANCERS)}.")
     return ENHANCERS[kind].from_pretrained(name, **kwargs)

@@ -1,0 +1,400 @@
+"""A pipeline as a model repository for the Hugging Face Hub.
+
+`export` writes it, `push` uploads it, `push_enhancer` does both for a newly trained enhancer. Its model card is filled
+from the components and from what training/evaluate.py measured: `repository/model_card.md` is the template, and
+`repository/` holds what else goes beside the components.
+"""
+
+import contextlib
+import copy
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi, ModelCard
+from huggingface_hub.utils import validate_repo_id
+from torch import nn
+
+from hf_faceenh.cli import component_rows
+from hf_faceenh.learning import metrics
+from hf_faceenh.models import load_enhancer
+from hf_faceenh.pipeline import BUNDLED, LARGEST_FACE, OURS, FaceEnhancePipeline
+
+REPOSITORY = Path(__file__).parent / "repository"
+EXAMPLE = "examples/astronaut.jpg"
+VARIANT = "fp16"
+BINARY = "jpg png safetensors".split()  # endings of what git keeps as large files
+LEGAL = "LICENSE THIRD_PARTY_NOTICES.md".split()
+PERMISSIVE = "Apache-2.0 BSD-3-Clause CC0-1.0 MIT".split()
+WIDER_FACE = "CUHK-CSE/wider_face"  # on which the bundled detector was trained, as the Hub calls it
+INPUT = "input"  # evaluate.py's name of the enlarged poor faces among the models
+
+
+def export(
+    folder: str | Path,
+    pipeline: FaceEnhancePipeline,
+    results: Mapping[str, Any] | None = None,
+    *,
+    repo_id: str | None = None,
+    dataset: str | None = None,
+    max_shard_size: str = "5GB",
+) -> Path:
+    """Writes a complete model repository, which appears whole or not at all.
+
+    Components in float32 and, as variant fp16, in half precision; model card, licence and notices; an example picture
+    and what the pipeline makes of it; handler.py for Inference Endpoints.
+
+    Args:
+        folder: is made; an empty one may be there.
+        pipeline: stays as it is.
+        results: what training/evaluate.py measured, as in its results.json; those that come with the package for its
+            own enhancer by default. The model card says so where there are none.
+        repo_id: the name on the Hub, for the model card; the folder's by default.
+        dataset: on what the enhancer was trained: a name on the Hub, for the model card.
+        max_shard_size: larger weights are divided into files of this size.
+
+    Returns:
+        the folder.
+
+    Raises:
+        ValueError: for results that are not those of the pipeline's enhancer.
+        OSError: where the folder holds something, or cannot be written.
+    """
+    folder = Path(folder).resolve()
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(f"{folder} exists already and is not an empty folder. Choose another.")
+    single = FaceEnhancePipeline(**dict(_with_dtype(pipeline.components, torch.float32)))
+    card = model_card(single, results, repo_id or folder.name, dataset)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+        whole, half = Path(scratch) / "whole", Path(scratch) / "half"
+        single.save_pretrained(whole, max_shard_size=max_shard_size)
+        for name, model in _with_dtype(single.components, torch.float16):
+            if isinstance(model, nn.Module):
+                model.save_pretrained(half / name, variant=VARIANT, max_shard_size=max_shard_size)
+                for file in (half / name).glob(f"*.{VARIANT}*"):
+                    file.rename(whole / name / file.name)
+                _forget_origin(whole / name / "config.json")
+        _add_files(whole)
+        if single.detector is not None:
+            _enhance_example(whole, single)
+        card.save(whole / "README.md")
+        if folder.exists():
+            folder.rmdir()
+        whole.rename(folder)
+    return folder
+
+
+def _with_dtype(components: Mapping[str, Any], dtype: torch.dtype) -> Iterator[tuple[str, Any]]:
+    """The components, networks of another dtype as copies."""
+    for name, component in components.items():
+        other = isinstance(component, nn.Module) and component.dtype != dtype
+        yield name, copy.deepcopy(component).to(dtype) if other else component
+
+
+def _forget_origin(config: Path) -> None:
+    """Takes the path of this machine, from which a component was loaded, out of its config."""
+    values = json.loads(config.read_text())
+    values.pop("_name_or_path", None)
+    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+
+def _add_files(folder: Path) -> None:
+    """What is the same in every repository."""
+    shutil.copy(REPOSITORY / "handler.py", folder)
+    (folder / "requirements.txt").write_text("hf-faceenh\n")  # which an Inference Endpoint installs
+    # By this file the Hub counts downloads.
+    (folder / "config.json").write_text('{\n  "_class_name": "FaceEnhancePipeline"\n}\n')
+    attributes = [f"*.{ending} filter=lfs diff=lfs merge=lfs -text\n" for ending in BINARY]
+    (folder / ".gitattributes").write_text("".join(attributes))
+    for name in LEGAL:
+        text = _legal(name).replace("hf_faceenh/weights/", "").replace("hf_faceenh/repository/", "")
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _legal(name: str) -> str:
+    """A licence file: of the installed package, or of the checkout that is run without being installed."""
+    try:
+        text = metadata.distribution("hf-faceenh").read_text(f"licenses/{name}")
+    except metadata.PackageNotFoundError:
+        text = None
+    return text or (Path(__file__).parents[1] / name).read_text(encoding="utf-8")
+
+
+def _enhance_example(folder: Path, pipeline: FaceEnhancePipeline) -> None:
+    """The example picture, and beside it what the pipeline makes of it."""
+    source = folder / EXAMPLE
+    source.parent.mkdir()
+    shutil.copy(REPOSITORY / EXAMPLE, source)
+    pipeline.set_progress_bar_config(disable=True)
+    picture = pipeline.image_processor.load(source)
+    result = pipeline(picture).images[0]
+    pipeline.image_processor.save(result, source.with_stem(f"{source.stem}_enhanced"), picture.info)
+
+
+# The model card
+
+
+def model_card(
+    pipeline: FaceEnhancePipeline,
+    results: Mapping[str, Any] | None = None,
+    repo_id: str = "hf-faceenh",
+    dataset: str | None = None,
+) -> ModelCard:
+    """The filled template; see `export` for the arguments and errors."""
+    networks = {name: model for name, model in pipeline.components.items() if isinstance(model, nn.Module)}
+    bundled = {name for name, model in networks.items() if is_bundled(name, model)}
+    if results is None and "enhancer" in bundled and (BUNDLED / "results.json").is_file():
+        results = read_results(BUNDLED / "results.json")
+    rows = own_rows(results, networks["enhancer"]) if results else []
+    licences = {str(getattr(model.config, "license", None)).split(" ")[0] for model in networks.values()}
+    unclear = bool(licences - set(PERMISSIVE))
+
+    template = ModelCard.load(REPOSITORY / "model_card.md")
+    data, name = template.data, repo_id.split("/")[-1]
+    data.license = "other" if unclear else "apache-2.0"
+    if unclear:
+        data.license_name, data.license_link = "licences-of-the-components", "README.md"
+    detector = WIDER_FACE if "detector" in bundled else None
+    data.datasets = list(filter(None, (dataset, detector))) or None
+    if rows:
+        data.model_name = name
+        data.metrics = list(dict.fromkeys(metric for row in rows for metric in row["metrics"]))
+        data.eval_results = metrics.model_index_results(rows)
+    return ModelCard.from_template(
+        data,
+        template_str="---\n{{ card_data }}\n---\n" + template.text,
+        model_name=name,
+        repo_id=repo_id,
+        bundled=bundled,
+        components=_described(networks),
+        dataset=dataset,
+        evaluation=evaluation(results, rows) if rows else None,
+        example=EXAMPLE if pipeline.detector is not None else None,
+        politicians=bool(bundled - {"detector"}),
+        largest_face=round(LARGEST_FACE * pipeline.enhancer.config.sample_size),
+        sample_size=pipeline.enhancer.config.sample_size,
+        unclear=unclear,
+    )
+
+
+def is_bundled(name: str, model: nn.Module) -> bool:
+    """Whether a component's weights are those that come with the package."""
+    config = json.loads((BUNDLED / name / "config.json").read_text())
+    if type(model).__name__ not in (config.get("_class_name"), *config.get("architectures", ())):
+        return False
+    theirs = type(model).from_pretrained(BUNDLED / name, dtype=torch.float32).state_dict()
+    ours = model.state_dict()
+    return theirs.keys() == ours.keys() and all(
+        ours[name].shape == tensor.shape and torch.equal(ours[name].cpu(), tensor) for name, tensor in theirs.items()
+    )
+
+
+def _described(networks: Mapping[str, nn.Module]) -> dict[str, dict[str, str]]:
+    columns = ("class_name", "parameters", "gmac", "licence")
+    described = {role: dict(zip(columns, cells, strict=True)) for role, *cells in component_rows(networks)}
+    for row in described.values():
+        row["library"] = "hf_faceenh" if row["class_name"] in OURS else "transformers"
+    return described
+
+
+def read_results(path: str | Path) -> dict[str, Any]:
+    """A results.json of training/evaluate.py.
+
+    Raises:
+        ValueError, OSError: with one line for a file that is missing or something else.
+    """
+    try:
+        results = json.loads(Path(path).read_text(encoding="utf-8"))
+        for row in results["rows"]:
+            if not {"model", "level", "pictures", "metrics"} <= row.keys():
+                raise KeyError("a row lacks model, level, pictures or metrics")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is not a results.json of training/evaluate.py: {error}.") from error
+    return results
+
+
+def own_rows(results: Mapping[str, Any], enhancer: nn.Module) -> list[dict[str, Any]]:
+    """The rows of `enhancer` and of the input, out of figures that may be those of several models side by side.
+
+    Raises:
+        ValueError: where they do not tell which are the enhancer's.
+    """
+    size = sum(parameter.numel() for parameter in enhancer.parameters())
+    names = {row["model"] for row in results["rows"]} - {INPUT}
+    if models := results.get("models"):
+        names = {name for name in names if models.get(name, {}).get("parameters") == size}
+    if len(names) != 1:
+        raise ValueError(
+            f"The results hold the figures of {len(names)} models with this enhancer's {size} parameters; expected "
+            "those of one. Measure it with training/evaluate.py."
+        )
+    return [row for row in results["rows"] if row["model"] in {INPUT, *names}]
+
+
+def evaluation(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Tables and the command that makes them, as Markdown.
+
+    Args:
+        results: of evaluate.py.
+        rows: of one model and of the input.
+    """
+    kinds = metrics.METRICS
+    by_model = {(row["level"], row["model"] == INPUT): row["metrics"] for row in rows}
+    levels = list(dict.fromkeys(row["level"] for row in rows))
+    lines = ["| faces | metric | input | enhanced | difference |", "| --- | --- | --- | --- | --- |"]
+    for level in levels:
+        for name, figures in by_model[level, False].items():
+            metric = kinds[name]
+            before = by_model.get((level, True), {}).get(name)
+            cells = (
+                _cell(before, metric.digits),
+                _cell(figures, metric.digits),
+                _cell(figures.get("difference"), metric.digits, "+"),
+            )
+            arrow = "↑" if metric.higher_is_better else "↓"
+            lines.append(f"| {level} | {metric.heading} {arrow} | {' | '.join(cells)} |")
+    pictures = max(row["pictures"] for row in rows)
+    size = f" at {results['size']} px" if "size" in results else ""
+    parts = [
+        f"Measured on {pictures} poor faces{size} against their sharp twins: mean and 95 % bootstrap interval over "
+        "the faces. `input` is the poor face, enlarged with bicubic interpolation.",
+        "\n".join(lines),
+        *(f"{kinds[name].heading}: {note}." for name, note in results.get("notes", {}).items()),
+    ]
+    for model in {row["model"] for row in rows} & results.get("models", {}).keys():
+        seconds = results["models"][model]["seconds_per_face"]
+        parts.append(
+            f"{seconds:.3f} s per face on {results['device']} with {results['threads']} CPU threads, "
+            f"{results['batch_size']} faces at once."
+        )
+    measured = by_model[levels[0], False]
+    options = {"identity": " --recognizer RECOGNIZER", "perceptual": " --backbone BACKBONE"}
+    more = "".join(option for name, option in options.items() if name in measured)
+    folders = " ".join(f"POOR/{level}" for level in levels if level != "overall")
+    parts.append(f"`python training/evaluate.py --hq SHARP --lq {folders} --model FOLDER{more} --output_dir OUT`")
+    return "\n\n".join(parts)
+
+
+def _cell(figures: Mapping[str, Any] | None, digits: int, sign: str = "") -> str:
+    """Mean, interval if there is one, and what is missing from both."""
+    if figures is None or figures["mean"] is None:
+        return "–"
+    text = f"{figures['mean']:{sign}.{digits}f}"
+    if figures.get("interval"):
+        low, high = (f"{value:{sign}.{digits}f}" for value in figures["interval"])
+        text += f" [{low}, {high}]"
+    return f"{text}, {figures['missing']} not found" if figures.get("missing") else text
+
+
+# The Hub
+
+
+def full_name(repo_id: str, token: str | None = None) -> str:
+    """A repository's name with that of the account, where it is not given.
+
+    Raises:
+        ValueError: for a name that the Hub does not allow.
+        OSError: with one line where the account cannot be told.
+    """
+    validate_repo_id(repo_id)
+    if "/" in repo_id:
+        return repo_id
+    with _one_line(f"{repo_id}: the Hub does not tell whose it would be; name it as ACCOUNT/{repo_id}"):
+        return f"{HfApi(token=token).whoami()['name']}/{repo_id}"
+
+
+@contextlib.contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """Makes one line of what the Hub's libraries raise, of a dozen kinds."""
+    try:
+        yield
+    except Exception as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        remedy = " Log in with `hf auth login`, as somebody who may write there." if status in (401, 403) else ""
+        raise OSError(f"{what}: {' '.join(str(error).split()) or type(error).__name__}{remedy}") from error
+
+
+def push(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    commit_message: str = "Upload FaceEnhancePipeline",
+) -> str:
+    """Uploads what `export` wrote to a model repository on the Hub, which is made if missing.
+
+    Weights that the repository held before and the folder does not are removed with the same commit: a mixture of two
+    exports would not load.
+
+    Args:
+        folder: of `export`.
+        repo_id: "name" or "organisation/name".
+        private: of a repository that is made; the account's or organisation's custom by default.
+        revision: the branch to upload to, made if missing; "main" by default.
+        token: of the account; that of `hf auth login` by default.
+        commit_message: title of the commit.
+
+    Returns:
+        the commit's URL.
+
+    Raises:
+        ValueError: for a name that the Hub does not allow, or a folder without a pipeline.
+        OSError: with one line where the Hub refuses or cannot be reached.
+    """
+    validate_repo_id(repo_id)
+    if not (Path(folder) / "model_index.json").is_file():
+        raise ValueError(f"{folder} holds no pipeline. Make one with: hf-faceenh export {folder}")
+    api = HfApi(token=token)
+    with _one_line(f"{folder} could not be pushed to {repo_id}"):
+        name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if revision is not None:
+            api.create_branch(name, branch=revision, exist_ok=True)
+        return api.upload_folder(
+            repo_id=name,
+            folder_path=folder,
+            revision=revision,
+            commit_message=commit_message,
+            delete_patterns=["*.safetensors", "*.safetensors.index*.json"],
+        ).commit_url
+
+
+def push_enhancer(
+    enhancer_folder: str | Path,
+    repo_id: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    dataset: str | None = None,
+    private: bool | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> str:
+    """Pushes the package's own pipeline with a newly trained enhancer in its place.
+
+    Args:
+        enhancer_folder: of the enhancer, as its `save_pretrained` wrote it.
+        repo_id: see `push`, as for `private`, `revision` and `token`.
+        rows: its figures, as evaluate.py writes them to "rows" of results.json; empty if none were measured.
+        dataset: on what it was trained: a name on the Hub. A folder of this machine is not named in the model card.
+
+    Returns:
+        the commit's URL.
+
+    Raises:
+        ValueError, OSError: as `export` and `push`.
+    """
+    repo_id = full_name(repo_id, token)
+    enhancer = load_enhancer(enhancer_folder, dtype=torch.float32)
+    pipeline = FaceEnhancePipeline.from_pretrained(enhancer=enhancer)
+    results = {"rows": list(rows)} if rows else None
+    named = None if dataset is None or Path(dataset).exists() else dataset
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = export(Path(scratch) / "model", pipeline, results, repo_id=repo_id, dataset=named)
+        return push(folder, repo_id, private=private, revision=revision, token=token)
