@@ -23,6 +23,16 @@ from hf_faceenh.learning.pruning import (
 from hf_faceenh.models.enhancer import FaceEnhancer
 from hf_faceenh.models.gpen import GPENFaceEnhancer
 
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """On networks this small, threads wait for each other longer than they work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 ALL_IS_WELL = {"index_psnr": 1000.0, "index_identity": 1000.0}  # no layer is ever relaxed
 ALL_AT_ONCE = {"target": 0.01, "rounds": 1}  # asks every layer for the largest ratio
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 selenium = pytest.importorskip("selenium")
 from selenium import webdriver  # noqa: E402
+from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
 from selenium.webdriver import ActionChains, Keys  # noqa: E402
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -32,6 +33,10 @@ class Page:
         self.wait("#photo input[type=file]")
         return self
 
+    def _patience(self, seconds):
+        """Waits on while the page is drawn anew under the elements found."""
+        return WebDriverWait(self.driver, seconds, 0.1, ignored_exceptions=[StaleElementReferenceException])
+
     def all(self, selector):
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
@@ -42,10 +47,10 @@ class Page:
             for one in self.all(selector)
             if text in (one.text or "") and (one.is_displayed() or one.get_attribute("type") == "file")
         ]
-        return WebDriverWait(self.driver, seconds, 0.1).until(shown, f"{selector} with {text!r}")[0]
+        return self._patience(seconds).until(shown, f"{selector} with {text!r}")[0]
 
     def gone(self, selector, seconds=30):
-        WebDriverWait(self.driver, seconds, 0.1).until_not(
+        self._patience(seconds).until_not(
             lambda _: any(one.is_displayed() for one in self.all(selector)), f"{selector} stays"
         )
 
@@ -131,7 +136,7 @@ def test_pick_one_face_by_mouse_or_keyboard(page, three_faces):
     page.wait('#chooser button[data-face="0"][aria-pressed="true"]')
     page.all("#chooser button")[1].send_keys(Keys.SPACE)
     page.wait('#chooser button[data-face="1"][aria-pressed="true"]')
-    assert page.driver.switch_to.active_element.get_attribute("data-face") == "1"
+    page.wait('#chooser button[data-face="1"]:focus')  # given back after the faces were drawn anew
     page.all("#chooser button")[0].click()
     page.wait('#chooser button[data-face="0"][aria-pressed="false"]')
     page.press("Enhance")
