@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fake_hub import TOKEN, FakeHub
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import MobileNetV2Config, MobileNetV2Model
@@ -198,6 +199,26 @@ def test_prune_only_reduces_an_existing_model(faces, tmp_path):
     lines = rounds(tmp_path / "out")
     assert lines[-1]["macs"] < lines[0]["reduction"]["macs_before"] and lines[0]["means"] is None
     assert "discriminator" not in lines[0]["losses"] and lines[0]["losses"]["distillation"] > 0
+
+
+def test_push_to_hub_uploads_the_pipeline_with_its_figures(faces, tmp_path):
+    hub = FakeHub()
+    ours = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN}
+    arguments = [*QUICK, "--rounds", "1", "--reduction.target", "1", "--push_to_hub", "org/small"]
+    environment = {name: value for name, value in ENVIRONMENT.items() if name != "HF_HUB_OFFLINE"} | ours
+    try:
+        process = subprocess.run(
+            command(faces, tmp_path / "out", *arguments, "--validation", faces),
+            env=environment, capture_output=True, text=True, cwd=ROOT, timeout=300,
+        )  # fmt: skip
+        assert process.returncode == 0, process.stderr
+        assert f"Pushed: {hub.url}/org/small/commit/" in process.stdout
+        files = hub.files("org/small")
+    finally:
+        hub.close()
+    trained = (tmp_path / "out" / "enhancer" / "diffusion_pytorch_model.safetensors").read_bytes()
+    assert files["enhancer/diffusion_pytorch_model.safetensors"] == trained
+    assert b"| validation | PSNR in dB" in files["README.md"] and b"model-index" in files["README.md"]
 
 
 def test_a_broken_picture_is_passed_over_and_counted(faces, tmp_path):
