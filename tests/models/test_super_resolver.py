@@ -127,7 +127,7 @@ def test_bundled_weights_fit_the_issue():
     assert {weight.dtype for weight in stored.values()} == {torch.float16}
 
 
-FALLS_SHORT = "the bundled super-resolver falls short here: see its figures in model_card.md"
+FALLS_SHORT = "the bundled super-resolver falls short here: see its figures in training/README.md"
 
 
 @pytest.mark.parametrize(
