@@ -235,7 +235,7 @@ class Trainer:
                     return f"SIGTERM: stopped after step {self.progress.step}; go on with --resume latest"
         if broken := loader.broken:
             self.say(f"{broken} pictures could not be read and were passed over.")
-        return self.progress.reason
+        return self.progress.reason or f"the {self.options.rounds} rounds are used up"
 
     def _finished(self) -> bool:
         progress, options = self.progress, self.options
@@ -774,7 +774,9 @@ def main(arguments: list[str] | None = None) -> None:
         (options.output_dir / "options.yaml").write_text(resolved)
     accelerator.wait_for_everyone()
     if options.report_to:
-        accelerator.init_trackers("hf_faceenh", flat_options(yaml.safe_load(resolved)))
+        settings = flat_options(yaml.safe_load(resolved)).items()
+        plain = {name: value if isinstance(value, (int, float)) else str(value) for name, value in settings}
+        accelerator.init_trackers("hf_faceenh", plain)
     reason = trainer.run()
     accelerator.print(f"Ended: {reason}.", flush=True)
     if options.push_to_hub and accelerator.is_main_process and not trainer.stopping:

@@ -79,7 +79,7 @@ def last_line(process):
 def straight(faces, tmp_path_factory):
     """A run that nothing disturbed: its output folder and what it printed."""
     out = tmp_path_factory.mktemp("straight")
-    process = run(*command(faces, out, *QUICK, "--validation", faces))
+    process = run(*command(faces, out, *QUICK, "--validation", faces, "--report_to", '["tensorboard"]'))
     assert process.returncode == 0, process.stderr
     return out, process.stdout
 
@@ -104,7 +104,7 @@ def test_a_run_leaves_records_pictures_checkpoints_and_a_smaller_enhancer(straig
     assert lines[0]["validation"]["input_psnr"] == pytest.approx(lines[2]["validation"]["input_psnr"])
     with Image.open(out / "samples" / "round_0000.png") as picture:
         assert picture.size == (3 * 32, 8 * 32)
-    assert (out / "checkpoints" / "step_00000012").is_dir()
+    assert (out / "checkpoints" / "step_00000012").is_dir() and list(out.rglob("events.out.tfevents*"))
     assert "rounds: 3" in printed and "rounds: 3" in (out / "options.yaml").read_text()
     assert len(re.findall("^round ", printed, re.M)) == 3
     assert re.search("^Ended: .*(multiply-accumulates|no layer|rounds)", printed, re.M)
