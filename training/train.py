@@ -112,8 +112,7 @@ class Trainer:
             self.model = load_enhancer(options.init) if options.init else FaceEnhancer(**options.enhancer)
         self.first_macs = macs(self.model)
         self.size = self.model.config.sample_size
-
-        if options.reduction.target < 1:
+        if options.reduction.target < 1 and not checkpoint:  # a resumed network is smaller: its target was checked
             check_target(self.model, options.reduction, self.first_macs)
 
         self.recognizer = load_recognizer(options.recognizer) if options.recognizer else None
@@ -228,10 +227,9 @@ class Trainer:
                 self._step([next(batches) for _ in range(self.options.gradient_accumulation_steps)])
                 if self.progress.step % self.options.steps_per_round == 0:
                     self._end_round()
-                elif self.progress.step % self.options.checkpoint_every == 0 and not self.stopping:
+                elif self.stopping or self.progress.step % self.options.checkpoint_every == 0:
                     self.save()
                 if self.stopping:
-                    self.save()
                     return f"SIGTERM: stopped after step {self.progress.step}; go on with --resume latest"
         if broken := loader.broken:
             self.say(f"{broken} pictures could not be read and were passed over.")

@@ -134,6 +134,17 @@ def test_killed_and_resumed_it_ends_with_the_same_weights_bit_for_bit(faces, str
     assert decisions(tmp_path) == decisions(straight[0])
 
 
+def test_a_run_that_has_reached_its_target_can_be_resumed(faces, tmp_path):
+    """The reduced network cannot lose as much again, and need not."""
+    reached = [*QUICK, "--num_workers", 0, "--reduction.multiple", 8, "--reduction.target", 0.85]
+    first = run(*command(faces, tmp_path, *reached, "--reduction.rounds", 1))
+    assert first.returncode == 0, first.stderr
+    lines = rounds(tmp_path)
+    assert lines[-1]["macs"] < 0.86 * lines[0]["reduction"]["macs_before"]
+    again = run(*command(faces, tmp_path, *reached, "--reduction.rounds", 1, "--resume", "latest"))
+    assert again.returncode == 0, again.stderr
+
+
 def test_sigterm_saves_and_ends_with_0(faces, tmp_path):
     arguments = command(faces, tmp_path, *QUICK, "--checkpoint_every", 1000, "--rounds", 1000)
     process = subprocess.Popen(arguments, env=ENVIRONMENT, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
