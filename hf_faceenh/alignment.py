@@ -9,6 +9,13 @@ import math
 import torch
 import torch.nn.functional as F
 
+# (x, y) of image-left eye, image-right eye, nose, image-left and image-right mouth corner where published face
+# restorers have them in an aligned face (FFHQ layout), in units of the crop's side.
+FFHQ_TEMPLATE = tuple(
+    (x / 512, y / 512)
+    for x, y in ((192.98, 239.95), (318.90, 240.19), (256.63, 314.02), (201.26, 371.41), (313.09, 371.15))
+)
+
 
 def similarity_transform(source_points: torch.Tensor, target_points: torch.Tensor) -> torch.Tensor:
     """The rotation, uniform scale and shift that take `source_points` `[N, K, 2]` nearest to `target_points` `[K, 2]`.

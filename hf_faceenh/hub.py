@@ -22,6 +22,7 @@ from torch import nn
 
 from hf_faceenh.cli import component_rows
 from hf_faceenh.learning import metrics
+from hf_faceenh.learning.metrics import INPUT
 from hf_faceenh.models import load_enhancer
 from hf_faceenh.pipeline import BUNDLED, LARGEST_FACE, OURS, FaceEnhancePipeline
 
@@ -32,7 +33,6 @@ BINARY = "jpg png safetensors".split()  # endings of what git keeps as large fil
 LEGAL = "LICENSE THIRD_PARTY_NOTICES.md".split()
 PERMISSIVE = "Apache-2.0 BSD-3-Clause CC0-1.0 MIT".split()
 WIDER_FACE = "CUHK-CSE/wider_face"  # on which the bundled detector was trained, as the Hub calls it
-INPUT = "input"  # evaluate.py's name of the enlarged poor faces among the models
 
 
 def export(
@@ -252,13 +252,8 @@ def evaluation(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
         for name, figures in by_model[level, False].items():
             metric = kinds[name]
             before = by_model.get((level, True), {}).get(name)
-            cells = (
-                _cell(before, metric.digits),
-                _cell(figures, metric.digits),
-                _cell(figures.get("difference"), metric.digits, "+"),
-            )
-            arrow = "↑" if metric.higher_is_better else "↓"
-            lines.append(f"| {level} | {metric.heading} {arrow} | {' | '.join(cells)} |")
+            cells = _cell(metric, before), _cell(metric, figures), _cell(metric, figures.get("difference"), "+")
+            lines.append(f"| {level} | {metric.title} | {' | '.join(cells)} |")
     pictures = max(row["pictures"] for row in rows)
     size = f" at {results['size']} px" if "size" in results else ""
     parts = [
@@ -281,15 +276,8 @@ def evaluation(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
     return "\n\n".join(parts)
 
 
-def _cell(figures: Mapping[str, Any] | None, digits: int, sign: str = "") -> str:
-    """Mean, interval if there is one, and what is missing from both."""
-    if figures is None or figures["mean"] is None:
-        return "–"
-    text = f"{figures['mean']:{sign}.{digits}f}"
-    if figures.get("interval"):
-        low, high = (f"{value:{sign}.{digits}f}" for value in figures["interval"])
-        text += f" [{low}, {high}]"
-    return f"{text}, {figures['missing']} not found" if figures.get("missing") else text
+def _cell(metric: metrics.Metric, figures: Mapping[str, Any] | None, sign: str = "") -> str:
+    return "–" if figures is None or figures["mean"] is None else metric.cell(figures, sign)
 
 
 # The Hub

@@ -26,20 +26,22 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
-from transformers import AutoModel
 
+from hf_faceenh.learning.degradation import resize
 from hf_faceenh.learning.identity import check_recognizer
 from hf_faceenh.learning.metrics import (
+    INPUT,
     METRICS,
     as_batch,
+    as_pictures,
     face_metrics,
     landmark_error,
     mean_with_interval,
 )
 from hf_faceenh.learning.pruning import macs
-from hf_faceenh.models import FaceDetector, load_enhancer
+from hf_faceenh.models import FaceDetector, load_enhancer, load_transformers
 
-INPUT, SHARP = "input", "sharp"  # names of the enlarged poor faces and of the sharp ones among the models
+SHARP = "sharp"  # the sharp faces' name among the models
 OVERALL = "overall"  # name of all levels together
 SHEET_ROWS = 8
 HEADER = 20  # px for the names above a contact sheet
@@ -65,16 +67,6 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 # What to measure, and with what
-
-
-def load_other(option: str, name: str | None, device: torch.device) -> torch.nn.Module | None:
-    """A `transformers` model."""
-    if name is None:
-        return None
-    try:
-        return AutoModel.from_pretrained(name, dtype=torch.float32).to(device).eval()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{option} {name} is no transformers model: {str(error).splitlines()[0]}") from error
 
 
 def find_device(name: str) -> torch.device:
@@ -146,20 +138,15 @@ def read_square(path: Path) -> np.ndarray:
     return np.ascontiguousarray(picture[..., ::-1])
 
 
-def resized(picture: np.ndarray, size: int) -> np.ndarray:
-    """By area where it gets smaller, else bicubic."""
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if size < len(picture) else cv2.INTER_CUBIC)
-
-
 @torch.no_grad()
 def enhance(model: torch.nn.Module, poor: list[np.ndarray], size: int) -> tuple[list[np.ndarray], float]:
     """The enhanced faces, `[size, size, 3]` uint8 each, and how many seconds the model took from pixels to pixels."""
-    inputs = [resized(picture, model.config.sample_size) for picture in poor]
+    inputs = [resize(picture, (model.config.sample_size,) * 2) for picture in poor]
     started = time.perf_counter()
     output = model(as_batch(inputs, model.device), return_dict=False)[0]
-    pixels = ((output + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    pictures = as_pictures(output)
     seconds = time.perf_counter() - started
-    return [resized(face, size) for face in pixels], seconds
+    return [resize(picture, (size, size)) for picture in pictures], seconds
 
 
 class Evaluation:
@@ -199,9 +186,9 @@ class Evaluation:
     def _batch(self, level: str, paths: list[Path], hq: Path) -> dict[str, list[np.ndarray]]:
         """Adds the values of one batch; all its faces, by column of the contact sheet."""
         originals = [read_square(hq / path.name) for path in paths]
-        sharp = [resized(picture, self.size) for picture in originals]
+        sharp = [resize(picture, (self.size, self.size)) for picture in originals]
         poor = [read_square(path) for path in paths]
-        columns = {INPUT: [resized(picture, self.size) for picture in poor]}
+        columns = {INPUT: [resize(picture, (self.size, self.size)) for picture in poor]}
         for name, model in self.models.items():
             columns[name], seconds = enhance(model, poor, self.size)
             self.seconds[name] += seconds
@@ -280,14 +267,6 @@ def rows_of(evaluation: Evaluation, faces: dict[str, list[str]]) -> list[dict]:
     return rows
 
 
-def cell(figures: dict, digits: int, sign: str = "") -> str:
-    if figures["mean"] is None:
-        return "none found"
-    mean, low, high = (f"{value:{sign}.{digits}f}" for value in (figures["mean"], *figures["interval"]))
-    lost = f", {figures['missing']} not found" if figures["missing"] else ""
-    return f"{mean} [{low}, {high}]{lost}"
-
-
 def markdown_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     rows = [heads, ["---"] * len(heads), *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -296,17 +275,17 @@ def markdown_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def markdown(results: dict) -> str:
     """The models, what was measured, and the differences to the input."""
     rows, names = results["rows"], list(results["rows"][0]["metrics"])
-    heads = [f"{METRICS[name].heading} {'↑' if METRICS[name].higher_is_better else '↓'}" for name in names]
+    heads = [METRICS[name].title for name in names]
     models = [
         (name, f"{model['parameters'] / 1e6:.2f} M", f"{model['macs'] / 1e9:.2f}", f"{model['seconds_per_face']:.3f}")
         for name, model in results["models"].items()
     ]
     means, differences = [], []
     for row in rows:
-        metrics = [(METRICS[name].digits, row["metrics"][name]) for name in names]
-        means.append([row["model"], row["level"], *(cell(figures, digits) for digits, figures in metrics)])
+        metrics = [(METRICS[name], row["metrics"][name]) for name in names]
+        means.append([row["model"], row["level"], *(metric.cell(figures) for metric, figures in metrics)])
         if row["model"] != INPUT:
-            cells = (cell(figures["difference"], digits, "+") for digits, figures in metrics)
+            cells = (metric.cell(figures["difference"], "+") for metric, figures in metrics)
             differences.append([row["model"], row["level"], *cells])
     parts = [
         markdown_table(["model", "parameters", "GMAC per face", "s per face"], models),
@@ -326,7 +305,7 @@ def notes_of(args: argparse.Namespace, evaluation: Evaluation) -> dict[str, str]
     if (recognizer := instruments["recognizer"]) is not None:
         notes["identity"] = f"{recognizer.config.distance}, of the embeddings of {args.recognizer}"
     if evaluation.sharp_errors:
-        floor = cell(mean_with_interval(list(evaluation.sharp_errors.values())), METRICS["landmarks"].digits)
+        floor = METRICS["landmarks"].cell(mean_with_interval(list(evaluation.sharp_errors.values())))
         notes["landmarks"] = f"mean over the five points; of the sharp faces themselves {floor}"
     if (backbone := instruments["backbone"]) is not None:
         notes["perceptual"] = f"features of the {type(backbone).__name__} {args.backbone}"
@@ -346,7 +325,10 @@ def main(arguments: list[str] | None = None) -> None:
     levels = levels_of(args.lq)
     landmarks = landmarks_for(args, levels)
     models = {name: load_enhancer(name, torch_dtype=torch.float32).to(device).eval() for name in args.model}
-    instruments = {name: load_other(f"--{name}", getattr(args, name), device) for name in ("recognizer", "backbone")}
+    instruments = {}
+    for name in ("recognizer", "backbone"):
+        model = load_transformers(f"--{name}", getattr(args, name))
+        instruments[name] = model and model.to(device).eval()
     if instruments["recognizer"] is not None:
         check_recognizer(instruments["recognizer"])
     detector = files("hf_faceenh") / "weights/detector"

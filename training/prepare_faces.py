@@ -22,13 +22,11 @@ from datasets import load_dataset
 from PIL import Image
 from tqdm import tqdm
 
-from hf_faceenh.alignment import crop_faces, scale_of, similarity_transform, transform_points
+from hf_faceenh.alignment import FFHQ_TEMPLATE, crop_faces, scale_of, similarity_transform, transform_points
 from hf_faceenh.image_processor import FaceImageProcessor
 from hf_faceenh.models.detector import FaceDetector
 
-# Where published face restorers have the five points of an aligned face (FFHQ layout), in crop sides.
-FFHQ_LAYOUT = torch.tensor([(192.98, 239.95), (318.90, 240.19), (256.63, 314.02), (201.26, 371.41), (313.09, 371.15)])
-FFHQ_LAYOUT = FFHQ_LAYOUT / 512
+FFHQ_LAYOUT = torch.tensor(FFHQ_TEMPLATE)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -32,7 +32,6 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 from safetensors import SafetensorError
 from tqdm.auto import tqdm
-from transformers import AutoModel
 
 from hf_faceenh.hub import push_enhancer
 from hf_faceenh.learning.checkpoints import Checkpoints
@@ -41,10 +40,10 @@ from hf_faceenh.learning.data import Coefficients, check_sizes, fixed_pairs, loa
 from hf_faceenh.learning.degradation import TYPES, Degradation, FacePairs
 from hf_faceenh.learning.identity import load_recognizer
 from hf_faceenh.learning.losses import DiscriminatorLoss, EnhancerLoss
-from hf_faceenh.learning.metrics import face_metrics, mean_with_interval
+from hf_faceenh.learning.metrics import as_batch, as_pictures, face_metrics, mean_with_interval
 from hf_faceenh.learning.options import TrainingOptions
 from hf_faceenh.learning.pruning import Reducer, Reduction, carry_optimizer, check_target, macs, reduce_tensors
-from hf_faceenh.models import FaceDiscriminator, FaceEnhancer, FaceEnhancerOutput, load_enhancer
+from hf_faceenh.models import FaceDiscriminator, FaceEnhancer, FaceEnhancerOutput, load_enhancer, load_transformers
 from hf_faceenh.models.discriminator import discriminator_config
 
 BETAS = (0.9, 0.99)  # of Adam
@@ -120,7 +119,7 @@ class Trainer:
         teacher = load_enhancer(teacher) if teacher else None
         self.loss = EnhancerLoss(
             options.loss,
-            perceptual=load_backbone(options.perceptual_backbone),
+            perceptual=load_transformers("--perceptual_backbone", options.perceptual_backbone),
             recognizer=self.recognizer,
             teacher=teacher,
             student=self.model,
@@ -474,7 +473,7 @@ class Trainer:
             self.ema.store(model.parameters())
             self.ema.copy_to(model.parameters())
             if self.validation is None:
-                poor, sharp = (to_pixels(self.held[-1][name]) for name in ("lq", "hq"))
+                poor, sharp = (as_pictures(self.held[-1][name]) for name in ("lq", "hq"))
             else:
                 poor, sharp = self._validation_pairs()
             enhanced = self._enhance_all(model, poor)
@@ -508,10 +507,9 @@ class Trainer:
     def _enhance_all(self, model: torch.nn.Module, poor: list[np.ndarray]) -> list[np.ndarray]:
         enhanced = []
         for start in range(0, len(poor), self.options.batch_size):
-            batch = torch.from_numpy(np.stack(poor[start : start + self.options.batch_size])).permute(0, 3, 1, 2)
+            batch = as_batch(poor[start : start + self.options.batch_size], self.accelerator.device)
             with self.accelerator.autocast():
-                faces = model(batch.to(self.accelerator.device).float() / 127.5 - 1, return_dict=False)[0]
-            enhanced += to_pixels(faces)
+                enhanced += as_pictures(model(batch, return_dict=False)[0])
         return enhanced
 
     def _described(self, decision: Decision | None) -> dict:
@@ -643,22 +641,6 @@ class Trainer:
 
 
 # Small helpers
-
-
-def load_backbone(name: str | None) -> torch.nn.Module | None:
-    """The vision model of the perceptual loss."""
-    if name is None:
-        return None
-    try:
-        return AutoModel.from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"--perceptual_backbone {name} is no transformers model: {one_line(error)}") from error
-
-
-def to_pixels(faces: torch.Tensor) -> list[np.ndarray]:
-    """`[B, 3, S, S]` in [-1, 1] → uint8 `[S, S, 3]` each."""
-    pixels = ((faces.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return list(pixels.permute(0, 2, 3, 1).cpu().numpy())
 
 
 def mean_of(metrics: dict[str, list[float]]) -> dict[str, float]:

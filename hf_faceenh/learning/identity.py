@@ -11,11 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import AutoModel
 
-from hf_faceenh.alignment import invert, scale_of, similarity_transform
+from hf_faceenh.alignment import FFHQ_TEMPLATE, invert, scale_of, similarity_transform
 from hf_faceenh.models import FaceRecognizer
 
-# (x, y) of image-left eye, image-right eye, nose, image-left and image-right mouth corner in units of the crop's side
-FFHQ_TEMPLATE = ((0.37691, 0.46865), (0.62285, 0.46912), (0.50123, 0.61332), (0.39309, 0.72541), (0.61150, 0.72490))
 DISTANCES = ("euclidean", "cosine")
 
 

@@ -9,12 +9,13 @@ import torch
 from huggingface_hub import EvalResult
 from torch import nn
 
-from hf_faceenh.alignment import similarity_transform, transform_points
-from hf_faceenh.learning.identity import FFHQ_TEMPLATE, check_recognizer, identity_distance
+from hf_faceenh.alignment import FFHQ_TEMPLATE, similarity_transform, transform_points
+from hf_faceenh.learning.identity import check_recognizer, identity_distance
 from hf_faceenh.learning.losses import PerceptualLoss
 from hf_faceenh.models.detector import FaceDetector
 
 BATCH = 8  # faces that go through a recognizer at once
+INPUT = "input"  # the enlarged poor faces' name among the models that are measured
 HIGHEST_PSNR = 100.0  # in dB: what equal pictures have, so that a mean over faces stays a number
 
 
@@ -31,6 +32,21 @@ class Metric:
     heading: str
     digits: int
     higher_is_better: bool = False
+
+    @property
+    def title(self) -> str:
+        """The heading, and which way is up."""
+        return f"{self.heading} {'↑' if self.higher_is_better else '↓'}"
+
+    def cell(self, figures: Mapping, sign: str = "") -> str:
+        """What `mean_with_interval` gives, for a table, or a mean alone; `sign` is "+" for differences."""
+        if figures["mean"] is None:
+            return "none found"
+        text = f"{figures['mean']:{sign}.{self.digits}f}"
+        if figures.get("interval"):
+            low, high = (f"{value:{sign}.{self.digits}f}" for value in figures["interval"])
+            text += f" [{low}, {high}]"
+        return f"{text}, {figures['missing']} not found" if figures.get("missing") else text
 
 
 METRICS = {
@@ -91,6 +107,12 @@ def face_metrics(
 def as_batch(pictures: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
     """`[S, S, 3]` uint8 each → `[B, 3, S, S]` float32 in [-1, 1]."""
     return torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def as_pictures(faces: torch.Tensor) -> list[np.ndarray]:
+    """`[B, 3, S, S]` in [-1, 1] → `[S, S, 3]` uint8 each."""
+    pixels = ((faces.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return list(pixels.permute(0, 2, 3, 1).cpu().numpy())
 
 
 @torch.no_grad()
@@ -235,7 +257,7 @@ def model_index_results(rows: Iterable[Mapping]) -> list[EvalResult]:
             metric_args={"pictures": row["pictures"]},
         )
         for row in rows
-        if row["model"] != "input"
+        if row["model"] != INPUT
         for name, figures in row["metrics"].items()
         if figures["mean"] is not None
     ]

@@ -1,6 +1,6 @@
 """The networks, one file each, every one with `from_pretrained` and `save_pretrained`."""
 
-from hf_faceenh.models.auto import load_enhancer
+from hf_faceenh.models.auto import load_enhancer, load_transformers
 from hf_faceenh.models.detector import FaceDetections, FaceDetector, FaceDetectorOutput
 from hf_faceenh.models.discriminator import FaceDiscriminator
 from hf_faceenh.models.enhancer import FaceEnhancer, FaceEnhancerOutput
@@ -22,4 +22,5 @@ __all__ = [
     "SuperResolver",
     "SuperResolverOutput",
     "load_enhancer",
+    "load_transformers",
 ]

@@ -1,6 +1,9 @@
-"""The enhancer in a folder or on the Hub, whichever of ours it is."""
+"""The enhancer in a folder or on the Hub, whichever of ours it is; and the networks of others that training needs."""
 
 from pathlib import Path
+
+import torch
+from transformers import AutoModel, PreTrainedModel
 
 from .enhancer import FaceEnhancer
 from .gpen import GPENFaceEnhancer
@@ -35,3 +38,18 @@ def load_enhancer(name: str | Path, **kwargs) -> FaceEnhancer | GPENFaceEnhancer
     if kind not in ENHANCERS:
         raise ValueError(f"{name} holds a {kind or 'model of another kind'}; expected {' or '.join(ENHANCERS)}.")
     return ENHANCERS[kind].from_pretrained(name, **kwargs)
+
+
+def load_transformers(option: str, name: str | None) -> PreTrainedModel | None:
+    """The `transformers` model that a command line's `option` names, in float32; `None` for no name.
+
+    Raises:
+        ValueError: with one line where there is none.
+    """
+    if name is None:
+        return None
+    try:
+        return AutoModel.from_pretrained(name, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{option} {name} is no transformers model: {reason}") from error
