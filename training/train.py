@@ -20,6 +20,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ from hf_faceenh.learning.data import Coefficients, check_sizes, fixed_pairs, loa
 from hf_faceenh.learning.degradation import TYPES, Degradation, FacePairs
 from hf_faceenh.learning.identity import load_recognizer
 from hf_faceenh.learning.losses import DiscriminatorLoss, EnhancerLoss
-from hf_faceenh.learning.metrics import as_batch, as_pictures, face_metrics, mean_with_interval
+from hf_faceenh.learning.metrics import INPUT, as_batch, as_pictures, face_metrics, mean_with_interval
 from hf_faceenh.learning.options import TrainingOptions
 from hf_faceenh.learning.pruning import Reducer, Reduction, carry_optimizer, check_target, macs, reduce_tensors
 from hf_faceenh.models import FaceDiscriminator, FaceEnhancer, FaceEnhancerOutput, load_enhancer, load_transformers
@@ -50,16 +51,7 @@ BETAS = (0.9, 0.99)  # of Adam
 SAMPLE_ROWS = 8  # of a round's picture
 START_COEFFICIENT = 0.5
 # What a resumed run may set otherwise than the run that it goes on from.
-FREE = {
-    "config",
-    "resume",
-    "rounds",
-    "num_workers",
-    "report_to",
-    "push_to_hub",
-    "keep_checkpoints",
-    "checkpoint_every",
-}
+FREE = {"resume", "rounds", "num_workers", "report_to", "push_to_hub", "keep_checkpoints", "checkpoint_every"}
 # What a full disk raises, by the library that meets it.
 WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
 
@@ -79,7 +71,7 @@ class Progress:
         reason: why the reductions ended; at the end of a run, why that ended.
         tune_from: step at which the second phase began.
         skipped: steps skipped in a row, because something was not finite.
-        best: multiply-accumulates and PSNR of what is in OUT/enhancer.
+        best: multiply-accumulates and negative PSNR of what is in OUT/enhancer: less is better, the former first.
         stale: evaluations since then.
     """
 
@@ -151,6 +143,7 @@ class Trainer:
             )
         if checkpoint:
             self._load(checkpoint)
+            self._forget_later_rounds()
         self._prepare()
 
     # Set-up
@@ -215,7 +208,7 @@ class Trainer:
             seed=self.options.seed,
             num_workers=self.options.num_workers,
         )
-        self.coefficients.publish(self.progress.round, self.coefficients.values())
+        self.coefficients.publish(self.progress.round, {})
         batches = (self._to_device(batch) for batch in loader)
         for _ in range(first, self.progress.step * self.options.gradient_accumulation_steps):
             self.held.append(next(batches))  # seen before the stop: only to be assessed at the round's end
@@ -276,8 +269,7 @@ class Trainer:
             enhanced.append(output.sample.detach())
             self.type_errors.add(enhanced[-1], batch["hq"], batch["lq"], batch["tags"])
             finite = finite and bool(total.isfinite())
-            for name, value in own.items():
-                terms[name] = terms.get(name, 0.0) + float(value.detach()) / len(batches)
+            add_terms(terms, own, 1 / len(batches))
         self._average_gradients(self.loss.parameters())  # the adapters'
         norm = self.accelerator.clip_grad_norm_(self._parameters(), self.options.max_grad_norm)
         finite, self.stopping = self._agree(finite and bool(torch.as_tensor(norm).isfinite()), self.stopping)
@@ -301,8 +293,7 @@ class Trainer:
             with self.accelerator.autocast():
                 own = self.discriminator_loss(self.discriminator, batch["hq"], faces, self.progress.step)
             self.accelerator.backward(self.discriminator_loss.total(own) / len(batches))
-            for name, value in own.items():
-                terms[name] = terms.get(name, 0.0) + float(value.detach()) / len(batches)
+            add_terms(terms, own, 1 / len(batches))
         self._average_gradients(self.discriminator.parameters())
         self.accelerator.clip_grad_norm_(self.discriminator.parameters(), self.options.max_grad_norm)
         self.discriminator_optimizer.step()
@@ -383,10 +374,7 @@ class Trainer:
         progress.losses = {}
         self.type_errors = TypeErrors()
         self.held.clear()
-        if decision:
-            self.coefficients.publish(progress.round, decision.coefficients)
-        else:
-            self.coefficients.publish(progress.round, self.coefficients.values())
+        self.coefficients.publish(progress.round, decision.coefficients if decision else {})
         self._record(line, rows)
         self._keep_best(line)
         self.save()
@@ -469,36 +457,36 @@ class Trainer:
         """
         figures, rows = None, []
         if self.accelerator.is_main_process:
-            model = self.plain.eval()
-            self.ema.store(model.parameters())
-            self.ema.copy_to(model.parameters())
             if self.validation is None:
                 poor, sharp = (as_pictures(self.held[-1][name]) for name in ("lq", "hq"))
             else:
-                poor, sharp = self._validation_pairs()
-            enhanced = self._enhance_all(model, poor)
+                poor, sharp = self._validation_pairs
+            enhanced = self._enhance_all(self._averaged(), poor)
             rows = [poor[:SAMPLE_ROWS], enhanced[:SAMPLE_ROWS], sharp[:SAMPLE_ROWS]]
             if self.validation is not None:
                 figures = mean_of(face_metrics(enhanced, sharp, recognizer=self.recognizer))
-                inputs = mean_of(face_metrics(poor, sharp, recognizer=self.recognizer))
-                figures |= {f"input_{name}": value for name, value in inputs.items()}
-            self.ema.restore(model.parameters())
-            model.train()
+                figures |= {f"input_{name}": value for name, value in mean_of(self._input_metrics).items()}
         (figures,) = broadcast_object_list([figures])
         return figures, rows
 
+    @cached_property
     def _validation_pairs(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Poor and sharp, `[S, S, 3]` uint8 each."""
         return tuple([np.asarray(pair[name]) for pair in self.validation] for name in ("lq", "hq"))
+
+    @cached_property
+    def _input_metrics(self) -> dict[str, list[float]]:
+        """Of the poor validation faces themselves."""
+        return face_metrics(*self._validation_pairs, recognizer=self.recognizer)
 
     def push(self) -> str:
         """Uploads the pipeline with OUT/enhancer in it, its figures in the model card; returns the commit's URL."""
         rows = []
         if self.validation is not None:
-            poor, sharp = self._validation_pairs()
+            poor, sharp = self._validation_pairs
             model = load_enhancer(self.out / "enhancer").to(self.accelerator.device)
-            faces = {"input": poor, "enhancer": self._enhance_all(model, poor)}
-            for name, pictures in faces.items():
-                values = face_metrics(pictures, sharp, recognizer=self.recognizer)
+            enhanced = face_metrics(self._enhance_all(model, poor), sharp, recognizer=self.recognizer)
+            for name, values in {INPUT: self._input_metrics, "enhancer": enhanced}.items():
                 metrics = {metric: mean_with_interval(of_each) for metric, of_each in values.items()}
                 rows.append({"model": name, "level": "validation", "pictures": len(poor), "metrics": metrics})
         return push_enhancer(self.out / "enhancer", self.options.push_to_hub, rows, dataset=self.options.dataset)
@@ -527,7 +515,8 @@ class Trainer:
 
     def _record(self, line: dict, rows: list[list[np.ndarray]]) -> None:
         """The line of the round, in rounds.jsonl, on the screen and in the trackers; and its picture."""
-        self.accelerator.log(flat_numbers(line), step=line["step"])
+        numbers = {name: value for name, value in flat(line).items() if isinstance(value, (int, float))}
+        self.accelerator.log(numbers, step=line["step"])
         if not self.accelerator.is_main_process:
             return
         with (self.out / "rounds.jsonl").open("a") as file:
@@ -539,13 +528,12 @@ class Trainer:
 
     def _keep_best(self, line: dict) -> None:
         """OUT/enhancer gets the averaged weights where they are the best yet of the smallest network yet."""
-        progress = self.progress
-        psnr = line["validation"]["psnr"] if line["validation"] else math.inf
-        key = (line["macs"], -psnr)
-        if progress.best is not None and line["validation"] and key >= (progress.best[0], -progress.best[1]):
+        progress, validation = self.progress, line["validation"]
+        rank = (line["macs"], -validation["psnr"] if validation else 0.0)
+        if validation and progress.best is not None and rank >= progress.best:
             progress.stale += 1
             return
-        progress.best, progress.stale = (line["macs"], psnr), 0
+        progress.best, progress.stale = rank, 0
         if self.accelerator.is_main_process:
             self._save_averaged(self.out / "enhancer")
 
@@ -556,12 +544,17 @@ class Trainer:
             tqdm.write(line)
             sys.stdout.flush()
 
+    def _averaged(self) -> torch.nn.Module:
+        """The network with the averaged weights."""
+        model = type(self.plain).from_config(self.plain.config)
+        self.ema.copy_to(model.parameters())
+        return model.to(self.accelerator.device, memory_format=torch.channels_last).eval()
+
     def _save_averaged(self, folder: Path) -> None:
         """The averaged weights; the folder's former ones stay until the new ones are whole."""
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        model = type(self.plain).from_config(self.plain.config)
-        self.ema.copy_to(model.parameters())
+        model = self._averaged()
         try:
             model.save_pretrained(partial)
         except WRITE_ERRORS as error:
@@ -624,23 +617,26 @@ class Trainer:
         self.type_errors.load(state["type_errors"])
 
     def _checkpoint_to_resume(self) -> Path | None:
-        """The checkpoint that `--resume` means; the records of later rounds, which will be done again, go."""
-        if self.options.resume is None:
-            return None
+        """The checkpoint that `--resume` means."""
         if self.options.resume == "latest":
-            checkpoint = self.checkpoints.newest(self.say)
-        else:
-            checkpoint = Path(self.options.resume)
-        rounds = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)["progress"]["round"]
+            return self.checkpoints.newest(self.say)
+        return Path(self.options.resume) if self.options.resume else None
+
+    def _forget_later_rounds(self) -> None:
+        """Takes the records of the rounds that will be done again out of rounds.jsonl."""
         if self.accelerator.is_main_process and (self.out / "rounds.jsonl").exists():
             lines = (self.out / "rounds.jsonl").read_text().splitlines(keepends=True)
             partial = self.out / ".rounds.jsonl.partial"
-            partial.write_text("".join(lines[:rounds]))
+            partial.write_text("".join(lines[: self.progress.round]))
             partial.rename(self.out / "rounds.jsonl")
-        return checkpoint
 
 
 # Small helpers
+
+
+def add_terms(sums: dict[str, float], terms: dict[str, torch.Tensor], share: float) -> None:
+    for name, value in terms.items():
+        sums[name] = sums.get(name, 0.0) + share * float(value.detach())
 
 
 def mean_of(metrics: dict[str, list[float]]) -> dict[str, float]:
@@ -649,18 +645,16 @@ def mean_of(metrics: dict[str, list[float]]) -> dict[str, float]:
 
 def describe_reduction(reduction: Reduction) -> dict:
     record = asdict(replace(reduction, model=None, keep=None))
-    return {name: value for name, value in record.items() if name not in ("model", "keep")}
+    del record["model"], record["keep"]
+    return record
 
 
-def flat_numbers(line: dict, prefix: str = "") -> dict[str, float]:
-    """The numbers of a nested record, by dotted names, for trackers."""
-    numbers = {}
-    for name, value in line.items():
-        if isinstance(value, dict):
-            numbers |= flat_numbers(value, f"{prefix}{name}.")
-        elif isinstance(value, (int, float)):
-            numbers[f"{prefix}{name}"] = value
-    return numbers
+def flat(values: dict, prefix: str = "") -> dict:
+    """A nested record's values, by dotted names."""
+    entries = {}
+    for name, value in values.items():
+        entries |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return entries
 
 
 def summary(line: dict) -> str:
@@ -719,19 +713,12 @@ def check(options: TrainingOptions, resolved: str) -> None:
         return
     if not saved.exists():
         raise TrainingError(f"{options.output_dir} holds no run to go on with; start without --resume.")
-    before, now = (flat_options(yaml.safe_load(text)) for text in (saved.read_text(), resolved))
+    before, now = (flat(yaml.safe_load(text)) for text in (saved.read_text(), resolved))
     names = [name for name in before | now if name.split(".")[0] not in FREE]
     changed = [name for name in names if before.get(name) != now.get(name)]
     if changed:
         listed = ", ".join(f"{name}: {before.get(name)} → {now.get(name)}" for name in changed)
         raise TrainingError(f"The run in {options.output_dir} had other options ({listed}). Use those, or start anew.")
-
-
-def flat_options(values: dict, prefix: str = "") -> dict:
-    flat = {}
-    for name, value in values.items():
-        flat |= flat_options(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -754,7 +741,7 @@ def main(arguments: list[str] | None = None) -> None:
         (options.output_dir / "options.yaml").write_text(resolved)
     accelerator.wait_for_everyone()
     if options.report_to:
-        settings = flat_options(yaml.safe_load(resolved)).items()
+        settings = flat(yaml.safe_load(resolved)).items()
         plain = {name: value if isinstance(value, (int, float)) else str(value) for name, value in settings}
         accelerator.init_trackers("hf_faceenh", plain)
     reason = trainer.run()
