@@ -6,7 +6,6 @@ line are answered at once.
 
 import argparse
 import contextlib
-import copy
 import glob
 import importlib.metadata
 import json
@@ -15,7 +14,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -281,48 +280,24 @@ def _remark(faces: list[dict[str, Any]]) -> str | None:
 
 
 def convert(args: argparse.Namespace) -> int:
+    from hf_faceenh.components import licence, parameters
     from hf_faceenh.convert import convert
 
     folder = convert(args.source, args.target)
     (model,) = load_single(folder).values()
-    print(f"{folder}: {type(model).__name__}, {_parameters(model)} parameters\nLicence: {_licence(model)}")
+    print(f"{folder}: {type(model).__name__}, {parameters(model)} parameters\nLicence: {licence(model)}")
     return 0
 
 
 def info(args: argparse.Namespace) -> int:
+    from hf_faceenh.components import component_rows
+
     components = load_single(args.model) or load_pipeline(args.model, "cpu").components
     rows = [("component", "class", "parameters", "GMAC", "licence"), *component_rows(components)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
-
-
-def component_rows(components: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
-    """For each network its role, class, parameters, multiply-accumulates and licence."""
-    import torch
-
-    return [
-        (role, type(model).__name__, _parameters(model), gmac(role, model), _licence(model))
-        for role, model in components.items()
-        if isinstance(model, torch.nn.Module)
-    ]
-
-
-def gmac(role: str, model: "torch.nn.Module") -> str:
-    """Thousand million multiply-accumulates, counted on the meta device, where nothing is computed."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    if role in ("enhancer", "parser"):
-        unit, side, share = "face", getattr(model.config, "sample_size", 512), 1
-    elif role in ("detector", "super_resolver"):
-        unit, side, share = "megapixel", 1024, 1e6 / 1024**2
-    else:
-        return "-"
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        copy.deepcopy(model).to("meta")(torch.empty(1, 3, side, side, dtype=model.dtype, device="meta"))
-    return f"{share * counter.get_total_flops() / 2e9:.3g} per {unit}"
 
 
 def export(args: argparse.Namespace) -> int:
@@ -335,14 +310,6 @@ def export(args: argparse.Namespace) -> int:
     if repo_id:
         print(hub.push(folder, repo_id, private=args.private or None))
     return 0
-
-
-def _parameters(model: "torch.nn.Module") -> str:
-    return f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.3g} M"
-
-
-def _licence(model: "torch.nn.Module") -> str:
-    return getattr(model.config, "license", None) or "not stated"
 
 
 def _one_line(error: BaseException) -> str:

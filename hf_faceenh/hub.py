@@ -20,7 +20,7 @@ from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.utils import validate_repo_id
 from torch import nn
 
-from hf_faceenh.cli import component_rows
+from hf_faceenh.components import component_rows
 from hf_faceenh.learning import metrics
 from hf_faceenh.learning.metrics import INPUT
 from hf_faceenh.models import load_enhancer

@@ -239,14 +239,11 @@ class FaceEnhancePipeline(DiffusionPipeline):
         tiles = [self._tile_count(picture, upscale, tile_size) for picture in enlarged if restore_background]
         with self.progress_bar(total=-(-len(poor) // face_batch_size) + sum(tiles)) as bar:
 
-            def on_tile(done: int, total: int) -> None:
+            def on_step(stage: str, done: int, total: int) -> None:
                 bar.update(1 if done else 0)
-                report("super-resolving", done, total)
+                report(stage, done, total)
 
-            def on_batch(done: int, total: int) -> None:
-                bar.update(1 if done else 0)
-                report("enhancing", done, total)
-
+            on_batch, on_tile = partial(on_step, "enhancing"), partial(on_step, "super-resolving")
             enhanced, parsed = self._enhance(poor, face_batch_size, on_batch)  # [M, 3, S, S], [M, L, S, S]
             masks = strength * face_mask(parsed, face_labels(self.parser.config.id2label))  # [M, 1, S, S]
 

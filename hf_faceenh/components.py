@@ -1,0 +1,38 @@
+"""What a pipeline is made of, as the command line and model cards list it."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def component_rows(components: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """For each network its role, class, parameters, multiply-accumulates and licence."""
+    return [
+        (role, type(model).__name__, parameters(model), gmac(role, model), licence(model))
+        for role, model in components.items()
+        if isinstance(model, torch.nn.Module)
+    ]
+
+
+def gmac(role: str, model: torch.nn.Module) -> str:
+    """Thousand million multiply-accumulates, counted on the meta device, where nothing is computed."""
+    if role in ("enhancer", "parser"):
+        unit, side, share = "face", getattr(model.config, "sample_size", 512), 1
+    elif role in ("detector", "super_resolver"):
+        unit, side, share = "megapixel", 1024, 1e6 / 1024**2
+    else:
+        return "-"
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        copy.deepcopy(model).to("meta")(torch.empty(1, 3, side, side, dtype=model.dtype, device="meta"))
+    return f"{share * counter.get_total_flops() / 2e9:.3g} per {unit}"
+
+
+def parameters(model: torch.nn.Module) -> str:
+    return f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.3g} M"
+
+
+def licence(model: torch.nn.Module) -> str:
+    return getattr(model.config, "license", None) or "not stated"
