@@ -73,6 +73,20 @@ class Reducible(Protocol):
     def channel_groups(self) -> list[ChannelGroup]: ...
 
 
+def constant_group(width: int, consumers: tuple[Slice, ...], image: str | None = None) -> ChannelGroup:
+    """The generating network's learned 4×4 constant."""
+    return ChannelGroup(
+        name="generating_network.constant",
+        part="generating_network",
+        resolution=4,
+        width=width,
+        path=("constant_channels",),
+        producers=(Slice("generating_network.constant", 1),),
+        consumers=consumers,
+        image=image,
+    )
+
+
 def layer_outputs(layer: str) -> tuple[Slice, ...]:
     """The output channels of a layer that has `weight` and `bias`."""
     return Slice(f"{layer}.weight", 0), Slice(f"{layer}.bias", 0)

@@ -12,7 +12,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import nn
 
-from .channels import ChannelGroup, Slice, layer_outputs
+from .channels import ChannelGroup, Slice, constant_group, layer_outputs
 
 SLOPE = 0.2  # of every leaky ReLU here
 
@@ -290,17 +290,7 @@ class FaceEnhancer(ModelMixin, ConfigMixin):
         ]
 
     def _decoder_groups(self) -> list[ChannelGroup]:
-        groups = [
-            ChannelGroup(
-                name="generating_network.constant",
-                part="generating_network",
-                resolution=4,
-                width=self.config.constant_channels,
-                path=("constant_channels",),
-                producers=(Slice("generating_network.constant", 1),),
-                consumers=_styled_inputs("generating_network.stages.0.0"),
-            )
-        ]
+        groups = [constant_group(self.config.constant_channels, _styled_inputs("generating_network.stages.0.0"))]
         last = len(self.config.decoder_channels) - 1
         for depth, widths in enumerate(self.config.decoder_channels):
             for index, width in enumerate(widths):

@@ -8,7 +8,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
-from .channels import ChannelGroup, Slice, layer_outputs
+from .channels import ChannelGroup, Slice, constant_group, layer_outputs
 from .enhancer import FaceEnhancerOutput, check_faces
 from .layers import EqualizedConv2d, EqualizedLinear, PixelNorm, StyledConv2d, ToRGB, Upsample
 
@@ -232,14 +232,9 @@ class GPENFaceEnhancer(ModelMixin, ConfigMixin):
 
     def _decoder_groups(self) -> list[ChannelGroup]:
         groups = [
-            ChannelGroup(
-                name="generating_network.constant",
-                part="generating_network",
-                resolution=4,
-                width=self.config.constant_channels,
-                path=("constant_channels",),
-                producers=(Slice("generating_network.constant", 1),),
-                consumers=_modulated_inputs("generating_network.stages.0.convolutions.0"),
+            constant_group(
+                self.config.constant_channels,
+                _modulated_inputs("generating_network.stages.0.convolutions.0"),
                 image="generating_network.stages.0",
             )
         ]
