@@ -35,6 +35,7 @@ from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
 from hf_faceenh.hub import push_enhancer
+from hf_faceenh.learning.allocator import keep_freed_memory
 from hf_faceenh.learning.checkpoints import Checkpoints
 from hf_faceenh.learning.curriculum import Curriculum, Decision, DiscriminatorMeans, TypeErrors
 from hf_faceenh.learning.data import Coefficients, check_sizes, fixed_pairs, load_faces, training_loader
@@ -291,7 +292,7 @@ class Trainer:
         terms: dict[str, float] = {}
         for batch, faces in zip(batches, enhanced, strict=True):
             with self.accelerator.autocast():
-                own = self.discriminator_loss(self.discriminator, batch["hq"], faces, self.progress.step)
+                own = self.discriminator_loss(self.discriminator, batch["hq"], faces, batch["lq"], self.progress.step)
             self.accelerator.backward(self.discriminator_loss.total(own) / len(batches))
             add_terms(terms, own, 1 / len(batches))
         self._average_gradients(self.discriminator.parameters())
@@ -722,6 +723,7 @@ def check(options: TrainingOptions, resolved: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    keep_freed_memory()
     options, resolved = parse(arguments)
     check(options, resolved)
     if options.prune_only:

@@ -101,7 +101,12 @@ def identity_distance(recognizer: nn.Module, faces_a: torch.Tensor, faces_b: tor
         recognizer: as `check_recognizer` wants it. Its parameters get gradients too unless they are frozen.
         faces_a, faces_b: `[B, 3, S, S]` in [-1, 1]; S may differ.
     """
-    a, b = embed(recognizer, faces_a).float(), embed(recognizer, faces_b).float()
+    return embedding_distance(recognizer, embed(recognizer, faces_a), embed(recognizer, faces_b))
+
+
+def embedding_distance(recognizer: nn.Module, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The same for embeddings `[B, D]`, as of `embed`."""
+    a, b = a.float(), b.float()
     if recognizer.config.distance == "cosine":
         return 1 - F.cosine_similarity(a, b)
     return torch.linalg.vector_norm(a - b, dim=1)

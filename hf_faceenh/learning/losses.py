@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hf_faceenh.learning.identity import check_recognizer, identity_distance
+from hf_faceenh.learning.identity import check_recognizer, embed, embedding_distance
 from hf_faceenh.models.channels import Keep, Reducible, noise_feature_groups
 from hf_faceenh.models.enhancer import FaceEnhancerOutput
 
@@ -122,23 +122,35 @@ class PerceptualLoss(FrozenLoss):
 # Identity
 
 
+IDENTITY_FLOOR = 0.02  # of a relative distance's two sides: what dlib's recognizer makes of a face's JPEG copy
+
+
 class SimilarityLoss(FrozenLoss):
     """Mean distance of enhanced from sharp faces as a face recognizer measures it.
 
     Args:
         recognizer: see `hf_faceenh.learning.identity`. It is frozen.
+        relative: the logarithm of each face's distance relative to its poor input's instead, for the reasons that
+            `relative_l1` gives: a bare distance is decided by the heavily damaged faces.
 
     Raises:
         ValueError: for a model that is no recognizer.
     """
 
-    def __init__(self, recognizer: nn.Module):
+    def __init__(self, recognizer: nn.Module, relative: bool = False):
         super().__init__()
         check_recognizer(recognizer)
         self.recognizer = recognizer.eval().requires_grad_(False)
+        self.relative = relative
 
-    def forward(self, enhanced: torch.Tensor, hq: torch.Tensor) -> torch.Tensor:
-        return identity_distance(self.recognizer, enhanced, hq).mean()
+    def forward(self, enhanced: torch.Tensor, hq: torch.Tensor, lq: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            target = embed(self.recognizer, hq)
+            before = embedding_distance(self.recognizer, embed(self.recognizer, lq), target) if self.relative else None
+        distance = embedding_distance(self.recognizer, embed(self.recognizer, enhanced), target)
+        if not self.relative:
+            return distance.mean()
+        return ((distance + IDENTITY_FLOOR) / (before + IDENTITY_FLOOR)).log().mean()
 
 
 # Distillation
@@ -345,6 +357,7 @@ class LossConfig:
 
     Args:
         pixel: pixel loss: relative_l1, l1 or charbonnier.
+        similarity: similarity loss: distance, or relative (to the poor face's distance, as a logarithm).
         pixel_weight: of the pixel loss.
         perceptual_weight: of the distance of a vision model's features; needs a backbone.
         adversarial_weight: of the discriminator's value.
@@ -354,6 +367,7 @@ class LossConfig:
         distillation_adapters: compare noise features through learned 1×1 convolutions too.
         r1_weight: γ of the discriminator's R1 penalty.
         r1_every: steps from one R1 penalty to the next.
+        poor_every: every k-th step the discriminator learns from poor instead of enhanced faces; 0: never.
         perceptual_every: likewise, of the perceptual loss.
         similarity_every: likewise, of the similarity loss.
 
@@ -362,6 +376,7 @@ class LossConfig:
     """
 
     pixel: Literal["relative_l1", "l1", "charbonnier"] = "relative_l1"
+    similarity: Literal["distance", "relative"] = "distance"
     pixel_weight: float = 1.0
     perceptual_weight: float = 0.0
     adversarial_weight: float = 0.1
@@ -371,17 +386,21 @@ class LossConfig:
     distillation_adapters: bool = False
     r1_weight: float = 10.0
     r1_every: int = 16
+    poor_every: int = 2
     perceptual_every: int = 1
     similarity_every: int = 1
 
     def __post_init__(self):
         if self.pixel not in PIXEL_LOSSES:
             raise ValueError(f"loss.pixel must be one of {', '.join(PIXEL_LOSSES)}; got {self.pixel!r}.")
+        if self.similarity not in ("distance", "relative"):
+            raise ValueError(f"loss.similarity must be distance or relative; got {self.similarity!r}.")
         for name, value in vars(self).items():
             if name.endswith("_weight") and not value >= 0:
                 raise ValueError(f"loss.{name} must be at least 0; got {value!r}.")
-            if name.endswith("_every") and value < 1:
-                raise ValueError(f"loss.{name} must be at least 1; got {value!r}.")
+            least = 0 if name == "poor_every" else 1
+            if name.endswith("_every") and value < least:
+                raise ValueError(f"loss.{name} must be at least {least}; got {value!r}.")
         if not any(getattr(self, f"{name}_weight") > 0 and self.every(name) == 1 for name in ENHANCER_TERMS):
             raise ValueError("The enhancer has no loss at every step: set one of its weights in loss above 0.")
 
@@ -443,7 +462,7 @@ class EnhancerLoss(WeightedLoss):
             self.perceptual = PerceptualLoss(perceptual, config.perceptual_layers)
         if "similarity" in self.weights:
             self._need("similarity", "recognizer", recognizer)
-            self.similarity = SimilarityLoss(recognizer)
+            self.similarity = SimilarityLoss(recognizer, relative=config.similarity == "relative")
         if "distillation" in self.weights:
             self._need("distillation", "teacher", teacher)
             if config.distillation_adapters:
@@ -492,7 +511,7 @@ class EnhancerLoss(WeightedLoss):
         if "distillation" in self.weights:
             terms["distillation"] = self.distillation(output, lq)
         if self.is_due("similarity", step):
-            terms["similarity"] = self.similarity(enhanced, hq)
+            terms["similarity"] = self.similarity(enhanced, hq, lq)
         return terms
 
     def remake_adapters(
@@ -515,6 +534,10 @@ class EnhancerLoss(WeightedLoss):
 class DiscriminatorLoss(WeightedLoss):
     """The discriminator's total: its logistic loss on sharp and enhanced faces, and lazily R1 (Karras et al. 2020).
 
+    Now and then poor faces take the place of the enhanced ones. A discriminator that never saw one puts them anywhere,
+    mostly above the enhanced faces that it learned to reject, and the augmentation factor, which measures how far
+    enhancing takes a face from poor to sharp, means nothing.
+
     Args:
         config: weight and interval of R1; the logistic loss has the weight 1.
     """
@@ -522,9 +545,13 @@ class DiscriminatorLoss(WeightedLoss):
     def __init__(self, config: LossConfig):
         super().__init__(config, {"discriminator": 1.0, "r1": config.r1_weight})
 
-    def forward(self, discriminator: nn.Module, hq: torch.Tensor, enhanced: torch.Tensor, step: int = 0) -> Terms:
+    def forward(
+        self, discriminator: nn.Module, hq: torch.Tensor, enhanced: torch.Tensor, lq: torch.Tensor, step: int = 0
+    ) -> Terms:
         """The terms that are due. `enhanced` gets no gradient."""
-        real, fake = (discriminator(faces).logits for faces in (hq, enhanced.detach()))
+        every = self.config.poor_every
+        rejected = lq if every and step % every == every - 1 else enhanced.detach()
+        real, fake = (discriminator(faces).logits for faces in (hq, rejected))
         terms = {"discriminator": discriminator_loss(real, fake)}
         if self.is_due("r1", step):
             terms["r1"] = r1_penalty(discriminator, hq)

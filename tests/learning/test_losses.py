@@ -169,17 +169,34 @@ def test_similarity_loss_trains_the_faces_not_the_recognizer(distance):
     loss = SimilarityLoss(recognizer(distance))
     hq = random_faces()
     enhanced = blurred(hq, 5).requires_grad_(True)
-    value = loss(enhanced, hq)
+    value = loss(enhanced, hq, hq)
     value.backward()
-    assert loss(hq, hq).item() == pytest.approx(0, abs=1e-6) and value > 1e-4
-    assert value > loss(hq + 0.1 * (enhanced - hq), hq)
+    assert loss(hq, hq, hq).item() == pytest.approx(0, abs=1e-6) and value > 1e-4
+    assert value > loss(hq + 0.1 * (enhanced - hq), hq, hq)
     assert enhanced.grad.abs().sum() > 0 and untouched(loss)
 
 
-def test_similarity_loss_of_equal_faces_has_a_finite_gradient():
+@pytest.mark.parametrize("relative", [False, True])
+def test_similarity_loss_of_equal_faces_has_a_finite_gradient(relative):
     enhanced = random_faces().requires_grad_(True)
-    SimilarityLoss(recognizer())(enhanced, enhanced.detach()).backward()
+    SimilarityLoss(recognizer(), relative)(enhanced, enhanced.detach(), blurred(enhanced.detach(), 5)).backward()
     assert enhanced.grad.isfinite().all()
+
+
+def test_relative_similarity_is_0_for_the_poor_face_and_does_not_favour_the_heavily_damaged():
+    loss, hq = SimilarityLoss(recognizer(), relative=True), random_faces(2)
+    lq = hq + torch.tensor([0.1, 1.0]).view(2, 1, 1, 1) * (blurred(hq, 9) - hq)
+    assert loss(lq, hq, lq).item() == pytest.approx(0, abs=1e-5)
+    shares = []
+    for face in (slice(0, 1), slice(1, 2)):  # the same share of each one's damage is undone
+        bare, relative = (
+            SimilarityLoss(loss.recognizer, kind)(hq[face] + 0.5 * (lq[face] - hq[face]), hq[face], lq[face])
+            for kind in (False, True)
+        )
+        assert relative < 0
+        shares.append((bare.item(), relative.item()))
+    (mild, mild_relative), (severe, severe_relative) = shares
+    assert severe > 1.5 * mild and abs(severe_relative) < 1.5 * abs(mild_relative)
 
 
 @pytest.mark.parametrize("make", [resnet, lambda: nn.Linear(1, 1)])
@@ -442,7 +459,7 @@ def test_r1_trains_the_discriminator_and_leaves_the_faces_as_they_are():
 def test_discriminator_loss_trains_the_discriminator_not_the_enhancer():
     network, enhanced = discriminator(), random_faces(3, 32, seed=1).requires_grad_(True)
     loss = DiscriminatorLoss(LossConfig())
-    terms = loss(network, random_faces(3, 32), enhanced)
+    terms = loss(network, random_faces(3, 32), enhanced, random_faces(3, 32, seed=2))
     assert terms.keys() == {"discriminator", "r1"}
     loss.total(terms).backward()
     assert enhanced.grad is None
@@ -455,7 +472,7 @@ def test_discriminator_loss_falls_when_trained():
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01, betas=(0.0, 0.99))
     values = []
     for step in range(40):
-        terms = loss(network, hq, enhanced, step)
+        terms = loss(network, hq, enhanced, enhanced, step)
         values.append(terms["discriminator"].item())
         optimizer.zero_grad()
         loss.total(terms).backward()
@@ -571,12 +588,21 @@ def test_lazy_r1_gives_the_same_gradient_in_sum():
     for every in (1, 4):
         loss, linear = DiscriminatorLoss(LossConfig(r1_weight=0.1, r1_every=every)), LinearDiscriminator()
         for step in range(8):
-            terms = loss(linear, hq, enhanced, step)
+            terms = loss(linear, hq, enhanced, enhanced, step)
             assert ("r1" in terms) == (step % every == 0)
             loss.total(terms).backward()
         gradients.append(linear.direction.grad)
     torch.testing.assert_close(*gradients)
-    assert DiscriminatorLoss(LossConfig(r1_weight=0))(linear, hq, enhanced).keys() == {"discriminator"}
+    assert DiscriminatorLoss(LossConfig(r1_weight=0))(linear, hq, enhanced, enhanced).keys() == {"discriminator"}
+
+
+@pytest.mark.parametrize(("every", "from_poor"), [(0, []), (1, [0, 1, 2, 3, 4, 5]), (2, [1, 3, 5]), (3, [2, 5])])
+def test_the_discriminator_is_shown_poor_faces_every_so_often(every, from_poor):
+    loss, linear = DiscriminatorLoss(LossConfig(poor_every=every)), LinearDiscriminator()
+    hq, enhanced, lq = (random_faces(3, 8, seed=seed) for seed in range(3))
+    values = [loss(linear, hq, enhanced, lq, step)["discriminator"].item() for step in range(6)]
+    of = {faces: discriminator_loss(linear(hq).logits, linear(faces).logits).item() for faces in (enhanced, lq)}
+    assert values == pytest.approx([of[lq if step in from_poor else enhanced] for step in range(6)])
 
 
 @pytest.mark.parametrize(
@@ -604,6 +630,8 @@ def test_adapters_without_a_student_and_an_adversary_without_a_discriminator_are
         ({"pixel_weight": -1}, "loss.pixel_weight must be at least 0; got -1"),
         ({"r1_weight": math.nan}, "loss.r1_weight must be at least 0; got nan"),
         ({"r1_every": 0}, "loss.r1_every must be at least 1; got 0"),
+        ({"poor_every": -1}, "loss.poor_every must be at least 0; got -1"),
+        ({"similarity": "cosine"}, "loss.similarity must be distance or relative; got 'cosine'"),
         ({"pixel_weight": 0, "adversarial_weight": 0}, "no loss at every step"),
         (
             {"pixel_weight": 0, "adversarial_weight": 0, "perceptual_weight": 1, "perceptual_every": 2},
