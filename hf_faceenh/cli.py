@@ -132,7 +132,7 @@ def _loading(model: str | Path) -> Iterator[None]:
     except Exception as error:
         if Path(model).is_dir():
             raise OSError(f"Could not load {model}: {error}") from error
-        reason = _one_line(error.__cause__ or error)[:200]
+        reason = one_line(error.__cause__ or error)[:200]
         raise OSError(f"There is no folder {model}, and the Hugging Face Hub did not give it: {reason}") from error
 
 
@@ -186,16 +186,22 @@ def load_pipeline(model: str | None = None, device: str = "auto", dtype: str = "
         return FaceEnhancePipeline.from_pretrained(source, dtype=getattr(torch, dtype), **single).to(device)
 
 
+def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says about the pipeline's call, as its keyword arguments."""
+    options = {name: getattr(args, name) for name in ("upscale", "strength", "aligned", "max_faces")}
+    options["restore_background"] = not args.no_background
+    if args.min_face_size is not None:
+        options["min_face_size"] = args.min_face_size
+    return options
+
+
 def enhance(args: argparse.Namespace) -> int:
     jobs = plan(args.pictures, args.output, args.compare, args.save_faces)
     from tqdm import tqdm
 
     pipe = load_pipeline(args.model, args.device, args.dtype)
     pipe.set_progress_bar_config(disable=len(jobs) > 1)
-    options = {name: getattr(args, name) for name in ("upscale", "strength", "aligned", "max_faces")}
-    options["restore_background"] = not args.no_background
-    if args.min_face_size is not None:
-        options["min_face_size"] = args.min_face_size
+    options = pipeline_options(args)
     failed, start = 0, time.perf_counter()
     with tqdm(jobs, unit="picture", disable=len(jobs) == 1) as bar:
         for job in bar:
@@ -204,7 +210,7 @@ def enhance(args: argparse.Namespace) -> int:
                 record |= enhance_one(pipe, job, options, args.overwrite)
                 remark = _remark(record["faces"])
             except PICTURE_ERRORS as error:
-                remark = record["error"] = _one_line(error)
+                remark = record["error"] = one_line(error)
                 failed += 1
             if remark:
                 bar.write(_named(job.picture, remark), file=sys.stderr)
@@ -236,7 +242,7 @@ def enhance_one(pipe: "FaceEnhancePipeline", job: Job, options: dict[str, Any], 
     if job.compare:
         processor.save(before_after(pipe, loaded, result), job.compare, loaded.info, format)
     seconds = time.perf_counter() - start
-    return {"size": result.size, "seconds": round(seconds, 3), "faces": [_described(face) for face in faces]}
+    return {"size": result.size, "seconds": round(seconds, 3), "faces": [described(face) for face in faces]}
 
 
 def before_after(pipe: "FaceEnhancePipeline", loaded: "LoadedImage", result: "Image.Image") -> "Image.Image":
@@ -260,7 +266,8 @@ def save_faces(pipe: "FaceEnhancePipeline", faces: list["EnhancedFace"], beginni
                 pipe.image_processor.save(image, beginning.with_name(f"{beginning.name}_{index}{ending}.png"))
 
 
-def _described(face: "EnhancedFace") -> dict[str, Any]:
+def described(face: "EnhancedFace") -> dict[str, Any]:
+    """A face as a JSON object; px of the photograph."""
     return {
         "box": [round(x, 2) for x in face.box],
         "landmarks": None if face.landmarks is None else face.landmarks.astype(float).round(2).tolist(),
@@ -312,7 +319,7 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -320,14 +327,14 @@ def _named(picture: Path | str, remark: str) -> str:
     return f"hf-faceenh: {remark}" if str(picture) in remark else f"hf-faceenh: {picture}: {remark}"
 
 
-def _number(kind: Callable[[str], float], low: float, high: float = math.inf) -> Callable[[str], float]:
+def number(kind: Callable[[str], float], low: float, high: float = math.inf) -> Callable[[str], float]:
     """A type for argparse."""
 
     def parse(text: str) -> float:
-        number = kind(text)
-        if not low <= number <= high:
+        value = kind(text)
+        if not low <= value <= high:
             raise argparse.ArgumentTypeError(f"{text} is not in [{low}, {high}]")
-        return number
+        return value
 
     parse.__name__ = kind.__name__  # which argparse names where the text is no number
     return parse
@@ -352,11 +359,11 @@ def _parser() -> argparse.ArgumentParser:
     add("-o", "--output", required=True, metavar="OUT", help="a file for one picture, or a folder, made if missing")
     add("--model", metavar="ID_OR_FOLDER", help="a pipeline, or a folder with one model that convert made")
     add("--upscale", type=int, default=2, choices=(1, 2, 4), help="how many times larger (2)")
-    add("--strength", type=_number(float, 0, 1), default=1.0, help="0 keeps the old face, 1 takes the new one (1)")
+    add("--strength", type=number(float, 0, 1), default=1.0, help="0 keeps the old face, 1 takes the new one (1)")
     add("--aligned", action="store_true", help="the pictures are aligned square crops of one face each")
     add("--no-background", action="store_true", help="enlarge what is no face with bicubic interpolation only")
-    add("--max-faces", type=_number(int, 0), metavar="N", help="enhance only the N largest faces of a picture")
-    add("--min-face-size", type=_number(float, 0), metavar="PX", help="leave faces with a smaller crop alone")
+    add("--max-faces", type=number(int, 0), metavar="N", help="enhance only the N largest faces of a picture")
+    add("--min-face-size", type=number(float, 0), metavar="PX", help="leave faces with a smaller crop alone")
     add("--save-faces", action="store_true", help="also write the crops of all faces, before and after, into faces/")
     add("--compare", action="store_true", help="also write a before/after picture, NAME_compare")
     add("--json", action="store_true", help="print one JSON line per picture")
@@ -387,16 +394,21 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     args = _parser().parse_args(argv)
+    return quietly(lambda: args.run(args))
+
+
+def quietly(command: Callable[[], int]) -> int:
+    """Runs a command, which gives the exit status; makes one line of an interrupt and of what a user can mend."""
     logging.disable(logging.ERROR)  # the libraries' chatter: what matters they raise
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return args.run(args)
+            return command()
     except KeyboardInterrupt:
         print("hf-faceenh: interrupted", file=sys.stderr)
         return 130
     except (ValueError, TypeError, OSError) as error:
-        print(f"hf-faceenh: {_one_line(error)}", file=sys.stderr)
+        print(f"hf-faceenh: {one_line(error)}", file=sys.stderr)
         return 1
     finally:
         logging.disable(logging.NOTSET)

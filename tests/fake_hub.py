@@ -1,4 +1,5 @@
-"""A small Hugging Face Hub on this machine: it answers what huggingface_hub asks when models are pushed and loaded."""
+"""A small Hugging Face Hub on this machine: it answers what huggingface_hub asks when models and datasets are pushed
+and loaded. Both are repositories of one kind here."""
 
 import base64
 import hashlib
@@ -12,6 +13,7 @@ import yaml
 
 TOKEN = "hf_of_somebody_who_may_write"
 REPO = r"([\w.-]+/[\w.-]+)"
+API = f"/api/(?:models|datasets)/{REPO}"
 
 
 class FakeHub:
@@ -24,6 +26,7 @@ class FakeHub:
         requests: "METHOD path" of all requests.
         interrupted: (repository, path) → how often a download of it still breaks off in the middle.
         truncated: (repository, path) of files of which only half is given.
+        conflicts: how many commits are still refused, as if others came between.
     """
 
     def __init__(self):
@@ -34,6 +37,7 @@ class FakeHub:
         self.requests: list[str] = []
         self.interrupted: dict[tuple[str, str], int] = {}
         self.truncated: set[tuple[str, str]] = set()
+        self.conflicts = 0
         hub = self
 
         class Handler(_Handler):
@@ -97,10 +101,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._route([
             ("/api/validate-yaml", self._validate),
             ("/api/repos/create", self._create),
-            (f"/api/models/{REPO}/branch/([^/]+)", self._branch),
-            (f"/api/models/{REPO}/preupload/([^/]+)", self._preupload),
-            (f"/{REPO}.git/info/lfs/objects/batch", self._lfs_batch),
-            (f"/api/models/{REPO}/commit/([^/]+)", self._commit),
+            (f"{API}/branch/([^/]+)", self._branch),
+            (f"{API}/preupload/([^/]+)", self._preupload),
+            (f"/(?:datasets/)?{REPO}.git/info/lfs/objects/batch", self._lfs_batch),
+            (f"{API}/commit/([^/]+)", self._commit),
         ])  # fmt: skip
 
     def do_PUT(self):
@@ -109,10 +113,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self._route([
             ("/api/whoami-v2", lambda body: self._answer({"name": "me", "type": "user"})),
-            (f"/api/models/{REPO}", self._info),
-            (f"/api/models/{REPO}/revision/([^/]+)", self._info),
-            (f"/api/models/{REPO}/tree/([^/]+)", self._tree),
-            (f"/{REPO}/resolve/([^/]+)/(.+)", self._resolve),
+            (API, self._info),
+            (f"{API}/revision/([^/]+)", self._info),
+            (f"{API}/tree/([^/]+)", self._tree),
+            (f"/(?:datasets/)?{REPO}/resolve/([^/]+)/(.+)", self._resolve),
         ])  # fmt: skip
 
     do_HEAD = do_GET
@@ -148,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
         files = [
             {
                 "path": file["path"],
-                "uploadMode": "lfs" if file["path"].endswith(".safetensors") else "regular",
+                "uploadMode": "lfs" if file["path"].endswith((".safetensors", ".parquet")) else "regular",
                 "shouldIgnore": False,
             }
             for file in json.loads(body)["files"]
@@ -168,6 +172,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer({})
 
     def _commit(self, body, repo, branch):
+        if self.hub.conflicts:
+            self.hub.conflicts -= 1
+            return self._refuse(412, "", "A commit has happened since. Please refresh and try again.")
         files = dict(self.hub.files(repo, branch))
         for line in map(json.loads, body.splitlines()):
             value = line["value"]

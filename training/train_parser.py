@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from hf_faceenh.learning.allocator import keep_freed_memory
 from hf_faceenh.learning.degradation import Degradation
 from hf_faceenh.learning.metrics import confusion_matrix, mean_iou
 
@@ -334,6 +335,7 @@ def main(arguments: list[str] | None = None) -> None:
         print("| " + " | ".join(f"{value:.3f}" for value in (mean, *per_class.tolist())) + " |")
         return
 
+    keep_freed_memory()
     accelerator = Accelerator()
     set_seed(options.seed)
     model = load(options.init) if options.init else make_model(options.sample_size)

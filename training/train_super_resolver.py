@@ -24,6 +24,7 @@ from datasets import load_dataset
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from hf_faceenh.learning.allocator import keep_freed_memory
 from hf_faceenh.learning.degradation import WORST_BLUR, WORST_NOISE, blur, jpeg, noise
 from hf_faceenh.models.super_resolver import SuperResolver
 
@@ -298,6 +299,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(table(evaluate(model, Photographs(options.dataset, 4 * FLAT), options.seed)))
         return
 
+    keep_freed_memory()
     accelerator = Accelerator()
     set_seed(options.seed)
     model = load(options.init) if options.init else new_model(options)

@@ -1,0 +1,233 @@
+"""The pictures of a dataset, by shards: which process makes which, and reading them."""
+
+import itertools
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, Features, Image, IterableDataset, load_dataset
+from datasets.exceptions import DatasetGenerationError
+
+from hf_faceenh.cli import one_line
+from hf_faceenh.learning.data import _source as source_of
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Pictures that are written together.
+
+    Args:
+        name: e.g. "train-00003-of-00007" of a table; of a stream "train-00000-00003", its file and the shard in it.
+        file: number of the stream's file; 0 for a table.
+        number: of the shard, in the file.
+    """
+
+    name: str
+    file: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A picture of the dataset.
+
+    Args:
+        shard: where it belongs.
+        index: its number in the dataset; of a stream, in the file.
+        name: of its file, below the dataset's folder where there is one; `None` if it has no name.
+        fields: table of this one row, with null for the picture.
+        picture: `{"bytes", "path"}` of the encoded picture.
+    """
+
+    shard: Shard
+    index: int
+    name: str | None
+    fields: pa.Table
+    picture: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a shard.
+
+    Args:
+        shard: which.
+        last: whether it is the last of its file.
+    """
+
+    shard: Shard
+    last: bool
+
+
+class Collection:
+    """The pictures of a dataset, by shards.
+
+    Args:
+        dataset: a table or a stream.
+        column: that of the pictures.
+        prefix: what the names of shards begin with.
+        shard_size: pictures in a shard.
+        root: the folder that the dataset was read from, if it was.
+    """
+
+    def __init__(
+        self, dataset: Dataset | IterableDataset, column: str, prefix: str, shard_size: int, root: Path | None
+    ):
+        self.dataset = dataset.with_format("arrow")  # rows as they are stored: nothing is decoded
+        self.features = dataset.features
+        self.column, self.prefix, self.shard_size, self.root = column, prefix, shard_size, root
+        self.is_stream = isinstance(dataset, IterableDataset)
+        self.files = dataset.num_shards if self.is_stream else 1
+        self.shard_count = None if self.is_stream else -(-len(dataset) // shard_size)
+
+    def shard(self, file: int, number: int) -> Shard:
+        ending = f"{file:05d}-{number:05d}" if self.is_stream else f"{number:05d}-of-{self.shard_count:05d}"
+        return Shard(f"{self.prefix}-{ending}", file, number)
+
+    def read(self, rank: int, world_size: int, finished: Mapping[str, Any]) -> Iterator[Row | End]:
+        """The rows of those shards that this process has still to make, each shard with its end.
+
+        A stream's files are shared out over the processes; where there are fewer files than processes, all of them
+        read all files, and the shards are shared out.
+
+        Args:
+            rank: number of this process.
+            world_size: number of processes.
+            finished: whole shards, by name.
+        """
+        if not self.is_stream:
+            yield from self._read_table(rank, world_size, finished)
+            return
+        for file in range(self.files):
+            if self._is_whole(file, finished):
+                continue
+            if self.files < world_size:
+                yield from self._read_file(file, rank, world_size, finished)
+            elif file % world_size == rank:
+                yield from self._read_file(file, 0, 1, finished)
+
+    def _read_table(self, rank: int, world_size: int, finished: Mapping[str, Any]) -> Iterator[Row | End]:
+        for number in self._missing(rank, world_size, finished):
+            shard, first = self.shard(0, number), number * self.shard_size
+            for index in range(first, min(first + self.shard_size, len(self.dataset))):
+                yield self._row(shard, index, self.dataset[index])
+            yield End(shard, number == self.shard_count - 1)
+
+    def _missing(self, rank: int, world_size: int, finished: Mapping[str, Any]) -> list[int]:
+        """The numbers of a table's shards that this process has to make."""
+        numbers = range(rank, self.shard_count, world_size)
+        return [number for number in numbers if self.shard(0, number).name not in finished]
+
+    def _read_file(self, file: int, rank: int, world_size: int, finished: Mapping[str, Any]) -> Iterator[Row | End]:
+        rows = iter(self.dataset.shard(self.files, file))
+        following = next(rows, None)
+        for number in itertools.count():
+            shard = self.shard(file, number)
+            mine = (file + number) % world_size == rank and shard.name not in finished
+            for index in range(number * self.shard_size, (number + 1) * self.shard_size):
+                if following is None:
+                    break
+                if mine:
+                    yield self._row(shard, index, following)
+                following = next(rows, None)
+            if mine:
+                yield End(shard, following is None)
+            if following is None:
+                return
+
+    def _row(self, shard: Shard, index: int, table: pa.Table) -> Row:
+        picture = table.column(self.column)[0].as_py() or {"bytes": None, "path": None}
+        position = table.column_names.index(self.column)
+        empty = pa.nulls(1, table.schema.field(position).type)
+        # A copy: a slice would keep the pictures of its whole batch in memory.
+        fields = table.set_column(position, table.schema.field(position), empty).take([0])
+        return Row(shard, index, self._name(picture["path"]), fields, picture)
+
+    def _name(self, path: str | None) -> str | None:
+        if not path:
+            return None
+        inner = PurePosixPath(path.split("::")[0])  # of a file in an archive
+        if self.root and inner.is_relative_to(self.root.as_posix()):
+            return str(inner.relative_to(self.root.as_posix()))
+        return inner.name if inner.is_absolute() or "://" in path else str(inner)
+
+    def missing(self, rank: int, world_size: int, finished: Mapping[str, Any]) -> int | None:
+        """How many pictures `read` brings; `None` for a stream."""
+        if self.is_stream:
+            return None
+        numbers = self._missing(rank, world_size, finished)
+        lacking = -len(self.dataset) % self.shard_size if self.shard_count - 1 in numbers else 0  # in the last shard
+        return len(numbers) * self.shard_size - lacking
+
+    def is_whole(self, finished: Mapping[str, Any]) -> bool:
+        """Whether all shards of the collection are among the finished ones."""
+        return all(self._is_whole(file, finished) for file in range(self.files))
+
+    def _is_whole(self, file: int, finished: Mapping[str, Any]) -> bool:
+        for number in itertools.count():
+            record = finished.get(self.shard(file, number).name)
+            if record is None or record["last"]:
+                return record is not None
+
+    def fingerprint(self) -> dict[str, int]:
+        """By which a table that has changed is told; nothing is known of a stream before it is read."""
+        if self.is_stream:
+            return {}
+        checksum = 0
+        for table in self.dataset.select_columns(self.column).iter(10_000):
+            for path in pc.struct_field(table.column(self.column), "path").to_pylist():
+                checksum = zlib.crc32(f"{self._name(path)}\n".encode(), checksum)
+        return {"pictures": len(self.dataset), "names": checksum}
+
+
+def load_collection(name: str, split: str, streaming: bool, column: str | None, shard_size: int) -> Collection:
+    """A dataset from a folder of pictures, Parquet or WebDataset (.tar) files, a folder of those, or the Hub.
+
+    Args:
+        name: path of the folder or file (`*` stands for several), or name on the Hub.
+        split: which part, as `load_dataset` takes it.
+        streaming: whether to read it as it comes, instead of as a table.
+        column: that of the pictures; by default the only one of pictures, or "image" among several.
+        shard_size: pictures in a shard.
+
+    Raises:
+        ValueError: in one line, where there is no such dataset or it holds no pictures.
+    """
+    builder, where = source_of(name)
+    where.pop("drop_labels", None)  # they are kept
+    try:
+        dataset = load_dataset(builder, split=split, streaming=streaming, **where)
+    except (OSError, ValueError, RuntimeError, DatasetGenerationError) as error:
+        reason = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
+        raise ValueError(f"The pictures of {name} cannot be loaded: {one_line(reason)}") from error
+    if not streaming and not len(dataset):
+        raise ValueError(f"{name} is empty: its split {split!r} holds no pictures.")
+    features = dataset.features or Features()
+    column = _picture_column(features, name, column)
+    if not isinstance(features[column], Image):
+        dataset = dataset.cast_column(column, Image(decode=False))
+    root = Path(name).expanduser().resolve()
+    return Collection(
+        dataset, column, re.match(r"\w*", split)[0] or "train", shard_size, root if root.is_dir() else None
+    )
+
+
+def _picture_column(features: Features, name: str, wanted: str | None) -> str:
+    if wanted is not None:
+        if wanted not in features:
+            raise ValueError(f"{name} has no column {wanted}; it has {', '.join(features) or 'none'}.")
+        return wanted
+    pictures = [column for column, kind in features.items() if isinstance(kind, Image)]
+    if "image" in pictures:
+        return "image"
+    if len(pictures) != 1:
+        raise ValueError(
+            f"{name} has {len(pictures) or 'no'} columns of pictures among {', '.join(features) or 'none'}. "
+            "Say with --column which to enhance."
+        )
+    return pictures[0]

@@ -1,0 +1,519 @@
+"""Whole collections: what is written is right, and every picture is there once, whatever happened on the way."""
+
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import datasets
+import numpy as np
+import psutil
+import pytest
+from datasets import ClassLabel, Dataset, Features, Value, load_dataset
+from fake_hub import TOKEN, FakeHub
+from PIL import Image
+from tiny import tiny_enhancer, tiny_parser, tiny_pipeline
+
+from hf_faceenh import FaceEnhancePipeline
+from hf_faceenh.batch.__main__ import main
+from hf_faceenh.cli import described
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def model(tiny, tmp_path_factory):
+    """The tiny pipeline's folder."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def quick(bundled, tmp_path_factory):
+    """The folder of a pipeline for aligned crops, much quicker still."""
+    folder = tmp_path_factory.mktemp("quick")
+    parts = {"enhancer": tiny_enhancer(16), "parser": tiny_parser(), "detector": None, "super_resolver": None}
+    tiny_pipeline(bundled, **parts).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def portraits(astronaut):
+    """Different ones of one person."""
+    photo = Image.open(astronaut).convert("RGB").resize((128, 128), Image.Resampling.LANCZOS)
+    return [photo.rotate(3 * number) for number in range(4)]
+
+
+@pytest.fixture(scope="module")
+def crops():
+    noise = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+    return [Image.fromarray(pixels) for pixels in noise]
+
+
+@pytest.fixture
+def run(quick, capsys, tmp_path, monkeypatch):
+    """Runs the command in `tmp_path` as one of several processes, by default the only one: status, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+    def run(*arguments, rank=0, world_size=1, **options):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", str(world_size))
+        status = main([*map(str, arguments), *written(quick, **options)])
+        out, err = capsys.readouterr()
+        assert out == "" and "Traceback" not in err
+        return status, err
+
+    return run
+
+
+def written(quick, **options):
+    """Options as the command line has them: those that are not given are for `crops`."""
+    options = (
+        {"shard_size": 2, "upscale": 1} | ({} if "model" in options else {"model": quick, "aligned": ""}) | options
+    )
+    return [text for name, value in options.items() for text in (f"--{name}", str(value)) if text]
+
+
+@pytest.fixture
+def folder(crops, tmp_path):
+    """in/: seven PNGs, 0.png …"""
+    (tmp_path / "in").mkdir()
+    for number, crop in enumerate(crops[:7]):
+        crop.save(tmp_path / "in" / f"{number}.png")
+    return tmp_path / "in"
+
+
+def parquet(file, pictures, names=None):
+    """A Parquet file with caption and label."""
+    file.parent.mkdir(exist_ok=True)
+    encoded = []
+    for number, picture in enumerate(pictures):
+        data = io.BytesIO()
+        picture.save(data, "PNG")
+        encoded.append({"bytes": data.getvalue(), "path": names[number] if names else None})
+    features = Features(photo=datasets.Image(), caption=Value("string"), label=ClassLabel(names=["old", "new"]))
+    columns = {
+        "photo": encoded,
+        "caption": [f"no. {number}" for number in range(len(pictures))],
+        "label": [number % 2 for number in range(len(pictures))],
+    }
+    Dataset.from_dict(columns, features=features).to_parquet(file)
+
+
+def read(folder, split="train", **options):
+    return load_dataset(str(folder), split=split, cache_dir="read", **options)
+
+
+def sources(folder="out"):
+    return sorted(read(folder)["source_name"])
+
+
+def shards(folder="out"):
+    """What lies in the output's data/ and progress/, with the time it was written."""
+    found = [*Path(folder, "data").iterdir(), *Path(folder, "progress").iterdir()]
+    return {file.name: file.stat().st_mtime_ns for file in found}
+
+
+def difference(picture, other):
+    return np.abs(np.asarray(picture, int) - np.asarray(other, int)).max()
+
+
+# What is written
+
+
+def test_parquet_holds_what_the_pipeline_gives_and_all_columns(run, model, tiny, portraits, tmp_path):
+    wall = Image.new("RGB", (70, 80), "teal")
+    given = [*portraits, wall]
+    parquet(tmp_path / "in" / "some.parquet", given, names=["a/x.png", "b/x.png", None, "c", "wall.png"])
+    status, err = run("--dataset", "in", "--output", "out", model=model, upscale=2, batch_size=2, shard_size=3)
+    assert status == 0 and "complete: 5 pictures with 4 enhanced faces, 0 failed" in err
+    assert shards().keys() >= {"train-00000-of-00002.parquet", "train-00001-of-00002.parquet"}
+    made = read("out")
+    assert list(made.features) == ["photo", "caption", "label", "source_index", "source_name", "faces"]
+    assert made.features["label"].names == ["old", "new"] and made.features["photo"] == datasets.Image()
+    assert made["source_index"][:] == list(range(5)) and made["label"][:] == [0, 1, 0, 1, 0]
+    assert made["source_name"][:] == ["a/x.png", "b/x.png", None, "c", "wall.png"]
+    assert made["caption"][:] == [f"no. {number}" for number in range(5)]
+    for row, picture in zip(made, given, strict=True):
+        (image,), (faces,) = tiny(picture, return_dict=False)
+        assert row["photo"].size == image.size == (2 * picture.width, 2 * picture.height)
+        assert difference(row["photo"], image) <= 1  # batches may round otherwise
+        assert len(row["faces"]) == len(faces)
+        for face, expected in zip(row["faces"], map(described, faces), strict=True):
+            assert face["left_alone"] is None and face["score"] == pytest.approx(expected["score"], abs=1e-3)
+            assert np.allclose(face["box"], expected["box"], atol=0.02)
+            assert np.shape(face["landmarks"]) == (5, 2) and face["size"] == pytest.approx(expected["size"], abs=0.02)
+    stored = made.cast_column("photo", datasets.Image(decode=False))["photo"][:]
+    assert [picture["path"] for picture in stored] == ["x.png", "x (2).png", "00000002.png", "c.png", "wall.png"]
+
+
+def test_imagefolder_keeps_names_and_formats(run, model, tiny, portraits):
+    os.makedirs("in/b/deep")
+    os.makedirs("in/a")
+    Image.new("RGB", (70, 80), "teal").save("in/a/X.jpg")  # no face in the first shard, from which types are guessed
+    Image.new("RGB", (70, 80), "navy").save("in/a/x.JPG")
+    portraits[2].save("in/a/.z.png")
+    portraits[0].save("in/b/deep/x.jpg", quality=70)
+    portraits[1].save("in/b/deep/y.png", "JPEG")
+    assert run("--dataset", "in", "--output", "out", model=model, format="imagefolder", batch_size=1)[0] == 0
+    made = read("out").sort("source_index")
+    assert made["source_name"][:] == ["a/X.jpg", "a/x.JPG", "b/deep/x.jpg", "b/deep/y.png"]
+    assert [len(faces) for faces in made["faces"]] == [0, 0, 1, 1]
+    assert sorted(os.listdir("out/data")) == ["train-00000-of-00002", "train-00001-of-00002"]
+    assert sorted(os.listdir("out/data/train-00000-of-00002")) == ["X.jpg", "metadata.jsonl", "x (2).JPG"]
+    assert sorted(os.listdir("out/data/train-00001-of-00002")) == ["metadata.jsonl", "x.jpg", "y.png"]
+    for name in ("x.jpg", "y.png"):
+        loaded = tiny.image_processor.load(f"in/b/deep/{name}")
+        image = tiny(loaded, upscale=1).images[0]
+        tiny.image_processor.save(image, name, loaded.info, "JPEG")
+        assert Path("out/data/train-00001-of-00002", name).read_bytes() == Path(name).read_bytes()
+
+
+def test_imagefolder_tells_types_and_labels(run, crops, tmp_path):
+    parquet(tmp_path / "in.parquet", crops[:3])
+    assert run("--dataset", "in.parquet", "--output", "out", format="imagefolder")[0] == 0
+    made = read("out").sort("source_index")
+    assert made.features["label"].names == ["old", "new"] and made["label"][:] == [0, 1, 0]
+    assert made["photo"][0].size == (16, 16) and made["caption"][2] == "no. 2"
+    line = json.loads(Path("out/data/train-00001-of-00002/metadata.jsonl").read_text())
+    assert line["photo_file_name"] == "00000002.png" and line["label"] == "old"
+
+
+def test_split_options_and_column(run, model, portraits, tmp_path):
+    pair = Dataset.from_dict({"left": portraits[:3], "right": portraits[1:4]})
+    pair = pair.cast(Features(left=datasets.Image(), right=datasets.Image()))
+    (tmp_path / "in").mkdir()
+    pair.to_parquet(tmp_path / "in" / "validation.parquet")
+    options = {"split": "validation[1:]", "column": "right", "max_faces": 0, "model": model}
+    status, err = run("--dataset", "in", "--output", "out", "--no_background", **options)
+    assert status == 0 and "2 pictures with 0 enhanced faces" in err
+    made = read("out", "validation")
+    assert "not among the 0 largest" in made[0]["faces"][0]["left_alone"]
+    for side, first in (("left", 1), ("right", 2)):
+        assert [difference(made[row][side], portraits[first + row]) <= 1 for row in (0, 1)] == [True, True]
+
+
+def test_bad_pictures_are_listed_and_not_fatal(run, folder, tmp_path):
+    whole = (folder / "1.png").read_bytes()
+    (folder / "1.png").write_bytes(whole[: len(whole) // 2])
+    for number in (2, 3):
+        (folder / f"{number}.png").write_text("no picture")
+    status, err = run("--dataset", "in", "--output", "out", batch_size=3)
+    assert status == 1 and "4 pictures with 4 enhanced faces, 3 failed (see " in err
+    assert sources() == ["0.png", "4.png", "5.png", "6.png"]
+    listed = [json.loads(line) for line in Path("out/failed.jsonl").read_text().splitlines()]
+    assert [(failure["index"], failure["name"]) for failure in listed] == [(1, "1.png"), (2, "2.png"), (3, "3.png")]
+    assert [failure["shard"][:11] for failure in listed] == ["train-00000", "train-00001", "train-00001"]
+    assert "1.png is damaged" in listed[0]["reason"] and "not a picture" in listed[1]["reason"]
+    assert str(tmp_path) not in Path("out/failed.jsonl").read_text()
+    before = shards()
+    assert "train-00001-of-00004.parquet" not in before  # nothing of it could be read
+    assert run("--dataset", "in", "--output", "out")[0] == 1 and shards() == before
+
+
+def test_a_picture_that_fails_does_not_take_its_batch_with_it(run, folder, tmp_path, monkeypatch):
+    call, sizes = FaceEnhancePipeline.__call__, []
+    Image.new("RGB", (99, 99)).save(folder / "5.png")
+
+    def without_memory(self, pictures, **options):
+        sizes.append(len(pictures))
+        if any(picture.pixels.shape[2] == 99 for picture in pictures):
+            raise RuntimeError("CUDA out of memory. Tried to allocate\n 20 GiB")
+        return call(self, pictures, **options)
+
+    monkeypatch.setattr(FaceEnhancePipeline, "__call__", without_memory)
+    assert run("--dataset", "in", "--output", "out", batch_size=4, shard_size=8)[0] == 1
+    assert sizes == [4, 3, 1, 1, 1]
+    assert sources() == [f"{number}.png" for number in (0, 1, 2, 3, 4, 6)]
+    (line,) = Path("out/failed.jsonl").read_text().splitlines()
+    assert json.loads(line)["reason"] == "CUDA out of memory. Tried to allocate 20 GiB"
+
+
+# Going on
+
+
+@pytest.mark.parametrize("format", ["parquet", "imagefolder"])
+def test_another_number_of_processes_makes_what_is_missing(run, folder, tmp_path, format, monkeypatch):
+    arguments = ("--dataset", folder, "--output", "out")
+    status, err = run(*arguments, rank=1, world_size=3, format=format)
+    assert status == 0 and "process 2 of 3: 2 pictures" in err and "not yet at their end" in err
+    before = shards()
+    ending = ".parquet" if format == "parquet" else ""
+    assert before.keys() == {f"train-00001-of-00004{ending}", "train-00001-of-00004.json"}
+
+    # as a process leaves it that is killed before it has noted that a shard is whole, and another in the middle of one
+    stale = tmp_path / "out" / "data" / f"train-00003-of-00004{ending}"
+    if format == "parquet":
+        stale.write_text("stale")
+    else:
+        stale.mkdir()
+        (stale / "stale.png").touch()
+    partial = tmp_path / "out" / ".partial" / "train-00002-of-00004"
+    partial.mkdir(parents=True)
+    (partial / "4.png").touch()
+
+    status, err = run(*arguments, format=format)
+    assert status == 0 and "5 pictures with 5 enhanced faces written" in err and "complete: 7 pictures" in err
+    assert sources() == [f"{number}.png" for number in range(7)]
+    after = shards()
+    assert before.items() <= after.items() and len(after) == 8
+    assert not list(Path("out").rglob(".*")) and not list(Path("out").rglob("stale*"))
+    monkeypatch.setattr(FaceEnhancePipeline, "__call__", lambda *_, **__: pytest.fail("done twice"))
+    assert run(*arguments, format=format, rank=1, world_size=2)[0] == 0 and shards() == after
+    os.remove("out/progress/train-00001-of-00004.json")
+    monkeypatch.undo()
+    os.chdir(tmp_path)
+    assert run(*arguments, format=format)[0] == 0
+    again = shards()
+    assert {name for name in after if after[name] != again[name]} == before.keys()
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_streams(run, crops, tmp_path, world_size):
+    for number in range(2):
+        names = [f"{number}-{index}.png" for index in range(5 - number)]
+        parquet(tmp_path / "in" / f"{number}.parquet", crops[5 * number : 5 * number + len(names)], names)
+    arguments = ("--dataset", "in", "--output", "out", "--streaming")
+    said = ""
+    for rank in range(world_size):
+        status, err = run(*arguments, rank=rank, world_size=world_size)
+        assert status == 0 and ("complete: 9 pictures" in err) is (rank == world_size - 1)
+        said += err
+    expected = [f"{number}-{index}.png" for number in range(2) for index in range(5 - number)]
+    assert sources() == expected
+    names = {f"train-00000-0000{number}" for number in range(3)} | {f"train-00001-0000{number}" for number in range(2)}
+    before = shards()
+    assert before.keys() == {name + ending for name in names for ending in (".json", ".parquet")}
+    made = read("out", streaming=True)
+    assert [row["source_index"] for row in made] == [0, 1, 2, 3, 4, 0, 1, 2, 3]
+    for lost in ("train-00000-00001.parquet", "train-00001-00001.parquet"):
+        os.remove(f"out/data/{lost}")
+    assert run(*arguments)[0] == 0
+    after = shards()
+    assert {name[:17] for name in after if after[name] != before[name]} == {"train-00000-00001", "train-00001-00001"}
+    assert sources() == expected
+
+
+@pytest.mark.parametrize(("kind", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_it_after_the_batch(run, folder, tmp_path, monkeypatch, kind, status):
+    call, calls = FaceEnhancePipeline.__call__, []
+
+    def signalled(self, pictures, **options):
+        calls.append(len(pictures))
+        if len(calls) == 4:
+            os.kill(os.getpid(), kind)
+        return call(self, pictures, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FaceEnhancePipeline, "__call__", signalled)
+        handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+        stopped, err = run("--dataset", "in", "--output", "out", shard_size=3, batch_size=1)
+        assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
+    assert stopped == status and len(calls) == 4
+    assert err.endswith(f"stopped by {kind.name}. Whole shards are kept: to go on, run the same command again.\n")
+    assert shards().keys() == {"train-00000-of-00003.parquet", "train-00000-of-00003.json"}
+    assert not list(Path("out", ".partial").iterdir())
+    assert run("--dataset", "in", "--output", "out", shard_size=3)[0] == 0
+    assert sources() == [f"{number}.png" for number in range(7)]
+
+
+@pytest.mark.parametrize("limit", [4_000, 15_000])  # bytes: less than a picture, less than a shard
+def test_a_full_disk_is_one_line_and_leaves_nothing_in_the_way(run, folder, tmp_path, limit):
+    arguments = ("--dataset", "in", "--output", "out")
+    assert run(*arguments, rank=3, world_size=4, upscale=4)[0] == 0  # also has the cache written
+    before, limits = shards(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert 4_000 < Path("out/data/train-00003-of-00004.parquet").stat().st_size < 15_000  # of one picture
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+    try:
+        status, err = run(*arguments, upscale=4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    last = err.splitlines()[-1]
+    assert status == 1 and last.startswith(f"hf-faceenh: Writing to {tmp_path}/out failed: ") and "too large" in last
+    assert "run the same command again" in last
+    assert shards() == before and not list(Path("out", ".partial").iterdir())
+    assert run(*arguments, upscale=4)[0] == 0 and sources() == [f"{number}.png" for number in range(7)]
+
+
+# Mistakes
+
+
+@pytest.fixture
+def refusal(run, tmp_path):
+    """The one line of a command that refuses to start, and writes nothing."""
+
+    def refusal(*arguments, **options):
+        before = set(tmp_path.rglob("*"))
+        status, err = run(*arguments, **options)
+        (*bars, line) = err.splitlines()
+        assert status == 1 and line.startswith("hf-faceenh: ") and not any("hf-faceenh" in bar for bar in bars)
+        assert {path for path in set(tmp_path.rglob("*")) - before if "cache" not in str(path)} == set()
+        return line
+
+    return refusal
+
+
+def test_other_options_are_refused(run, refusal, folder, crops):
+    arguments = ("--dataset", "in", "--output", "out")
+    assert run(*arguments)[0] == 0
+    for options, message in (
+        ({"shard_size": 3}, "out was begun with other options: shard_size was 2, and is 3 now"),
+        ({"strength": 0.5}, "strength was 1.0, and is 0.5 now"),
+        ({"min_face_size": 8}, "min_face_size was None, and is 8.0 now"),
+        ({"format": "imagefolder"}, "format was 'parquet', and is 'imagefolder' now"),
+        ({"streaming": ""}, "streaming was False, and is True now"),
+    ):
+        assert message in refusal(*arguments, **options)
+    os.rename(folder / "6.png", folder / "7.png")
+    assert "had 7 pictures, this has 7, or others by name" in refusal(*arguments)
+    crops[7].save(folder / "6.png")
+    assert "had 7 pictures, this has 8" in refusal(*arguments)
+    os.remove(folder / "7.png")
+    os.rename(folder, folder.with_name("moved"))
+    assert "dataset was 'in', and is 'moved' now" in refusal("--dataset", "moved", "--output", "out")
+    os.makedirs("other")
+    os.rename("moved", "other/in")
+    assert run("--dataset", "other/in", "--output", "out", batch_size=1, num_workers=1)[0] == 0
+
+
+def test_other_weights_are_refused(run, refusal, folder, quick, bundled, tmp_path):
+    parts = {"enhancer": tiny_enhancer(16), "parser": tiny_parser(), "detector": None, "super_resolver": None}
+    parts["enhancer"].requires_grad_(False)
+    next(parts["enhancer"].parameters()).add_(1)
+    name = Path(quick).name
+    tiny_pipeline(bundled, **parts).save_pretrained(tmp_path / name)
+    arguments = ("--dataset", "in", "--output", "out", "--aligned")
+    assert run(*arguments, model=quick)[0] == 0
+    assert "weights was" in refusal(*arguments, model=name)
+
+
+def test_datasets_that_cannot_be(refusal, crops, tmp_path):
+    (tmp_path / "empty").mkdir()
+    parquet(tmp_path / "two" / "0.parquet", crops[:2])
+    pair = Dataset.from_dict({"left": crops[:2], "right": crops[2:4], "faces": [0, 1]})
+    pair.to_parquet(tmp_path / "pair.parquet")
+    Dataset.from_dict({"image": crops[:1], "file_name": ["x"]}).to_parquet(tmp_path / "named.parquet")
+    for dataset, options, message in (
+        ("gone/really/so", {}, "gone/really/so does not exist"),
+        ("empty", {}, "empty is empty"),
+        ("two", {"split": "test"}, "Unknown split"),
+        ("two", {"column": "picture"}, "two has no column picture; it has photo, caption, label"),
+        ("pair.parquet", {}, "2 columns of pictures among left, right, faces. Say with --column"),
+        ("pair.parquet", {"column": "left"}, "a column faces, as the output will"),
+        ("named.parquet", {"format": "imagefolder"}, "cannot hold the column file_name"),
+    ):
+        assert message in refusal("--dataset", dataset, "--output", "out", **options)
+
+
+def test_outputs_that_cannot_be(refusal, run, folder, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
+    for output, message in (
+        ("user/name", "Write ./user/name or hf://datasets/user/name"),
+        ("s3://bucket/name", "neither a folder nor hf://datasets/ACCOUNT/NAME"),
+        ("full", "holds something that is no run of this program"),
+        ("full/notes.txt", "is no folder"),
+        ("in/out", "lies in the dataset's folder"),
+        ("in", "lies in the dataset's folder"),
+        ("hf://datasets/a/b/c", "a/b/c"),
+    ):
+        assert message in refusal("--dataset", "in", "--output", output)
+    assert "--private is for a repository" in refusal("--dataset", "in", "--output", "out", "--private")
+    (tmp_path / "full" / "notes.txt").rename(tmp_path / "full" / ".notes")
+    assert run("--dataset", "in", "--output", "full")[0] == 0
+
+
+# Real processes
+
+
+def launch(arguments, **options):
+    """Two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["-m", "hf_faceenh.batch", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_one_of_two_processes_is_killed_and_both_are_started_again(quick, crops, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for number in range(160):
+        crops[number % 10].save(tmp_path / "in" / f"{number:03}.png")
+    (tmp_path / "in" / "123.png").write_text("no picture")
+    monkeypatch.chdir(tmp_path)
+    environment = os.environ | {"HF_DATASETS_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    arguments = ["--dataset", f"{tmp_path}/in", "--output", f"{tmp_path}/out", *written(quick, batch_size=2)]
+    running = launch(arguments, env=environment)
+    progress = tmp_path / "out" / "progress"
+    while len(list(progress.glob("*.json"))) < 5:
+        assert running.poll() is None
+        time.sleep(0.01)
+    workers = psutil.Process(running.pid).children()
+    assert len(workers) == 2
+    workers[1].send_signal(signal.SIGKILL)
+    _, err = running.communicate()
+    assert running.returncode == 1 and "stopped by SIGTERM" in err  # the other
+    before = shards()
+    assert 10 <= len(before) < 160
+
+    running = launch(arguments, env=environment)
+    _, err = running.communicate()
+    assert running.returncode == 1 and "process 1 of 2: " in err and "process 2 of 2: " in err
+    assert "complete: 159 pictures with 159 enhanced faces, 1 failed" in err
+    assert before.items() <= shards().items()
+    made = read("out")
+    assert sorted(made["source_name"]) == [f"{number:03}.png" for number in range(160) if number != 123]
+    assert [json.loads(line)["name"] for line in Path("out/failed.jsonl").read_text().splitlines()] == ["123.png"]
+    assert {path.name for path in Path("out").iterdir()} == {
+        "README.md", "data", "failed.jsonl", "options.json", "progress"
+    }  # fmt: skip
+    assert not list(Path("out").rglob(".*"))
+
+
+HUB_RUN = """
+import json, os, sys
+from hf_faceenh.batch.__main__ import main
+said = []
+for rank, world_size, *arguments in json.loads(sys.argv[1]):
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world_size)}
+    said.append(main(arguments))
+print(json.dumps(said))
+"""
+
+
+def test_a_repository_gets_every_shard_in_one_commit(quick, folder, tmp_path, monkeypatch):
+    (folder / "4.png").write_text("no picture")
+    monkeypatch.chdir(tmp_path)
+    hub, runs = FakeHub(), []
+    hub.conflicts = 1
+    for repository, format in (("org/tables", "parquet"), ("org/folders", "imagefolder")):
+        arguments = ["--dataset", "in", "--output", f"hf://datasets/{repository}", "--private"]
+        arguments += written(quick, format=format)
+        runs += [[1, 3, *arguments], [0, 1, *arguments], [0, 1, *arguments], [0, 1, *arguments, "--strength", "0"]]
+    home = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}
+    home |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", HUB_RUN, json.dumps(runs)]
+    done = subprocess.run(command, env=os.environ | home, capture_output=True, text=True)
+    hub.close()
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [0, 1, 1, 1] * 2 and done.stderr.count("strength was 1.0, and is 0.0 now") == 2
+    assert hub.private == {"org/tables", "org/folders"} and hub.conflicts == 0
+
+    commits = [set(files) for files in hub.commits.values()]
+    added = [later - earlier for earlier, later in zip(commits, commits[1:], strict=False)]
+    of_shards = [sorted(names) for names in added if any("train-" in name for name in names)]
+    assert [names[-1] for names in of_shards] == 2 * [f"progress/train-0000{n}-of-00004.json" for n in (1, 0, 2, 3)]
+    assert all({name.split("train-")[1][:5] for name in names} == {names[-1][15:20]} for names in of_shards)
+    for repository in hub.private:
+        for name, content in hub.files(repository).items():
+            file = tmp_path / repository / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+            assert str(tmp_path).encode() not in content
+        assert sources(repository) == [f"{number}.png" for number in (0, 1, 2, 3, 5, 6)]
+        assert json.loads((tmp_path / repository / "failed.jsonl").read_text())["name"] == "4.png"

@@ -1,0 +1,237 @@
+"""Measures a pipeline on whole photographs, reduced to a quarter and damaged, then enlarged four times.
+
+    python training/evaluate_photographs.py --photographs FOLDER --recognizer RECOGNIZER --output_dir OUT
+
+Side by side: bicubic enlargement, the pipeline without faces (its super-resolver alone), and the whole pipeline. Every
+face that the pipeline finds on the sharp photograph is cut out of all four and compared with the sharp one: PSNR
+inside the face, SSIM of the crop, identity distance, and how far the detector's landmarks moved.
+
+In OUT: results.json with every face's values, results.md, faces/ with every photograph's faces (bicubic |
+super-resolver | pipeline | sharp), and harmed.png with the faces that the pipeline took further from the person than
+bicubic enlargement does.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
+
+from hf_faceenh import FaceEnhancePipeline
+from hf_faceenh.alignment import crop_faces, transform_points
+from hf_faceenh.learning.degradation import resize
+from hf_faceenh.learning.identity import check_recognizer
+from hf_faceenh.learning.metrics import METRICS, face_metrics, mean_with_interval, psnr
+from hf_faceenh.models import FaceDetector, load_transformers
+from hf_faceenh.pipeline import EnhancedFace
+
+FACTOR = 4
+# The damage: blur in px of the small picture, noise of 255, quality of the JPEG file.
+BLUR, NOISE, QUALITY = 0.5, 6.0, 60
+BICUBIC, ALONE, WHOLE, SHARP = "bicubic", "super-resolver", "pipeline", "sharp"
+RESULTS = (BICUBIC, ALONE, WHOLE)
+HEADER = 20  # px for the words above a row of faces
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photographs", type=Path, required=True, help="folder of sharp photographs with faces")
+    parser.add_argument("--model", help="pipeline: folder or Hub name (default: the bundled one)")
+    parser.add_argument("--recognizer", required=True, help="face recognizer: folder or Hub name")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    return parser.parse_args(arguments)
+
+
+@dataclass
+class Face:
+    """One face of a sharp photograph.
+
+    Args:
+        name: of the photograph, and the face's number on it.
+        crops: of each of `RESULTS` and of `SHARP`, aligned, `[S, S, 3]` uint8.
+        metrics: result → metric → value.
+    """
+
+    name: str
+    crops: dict[str, np.ndarray]
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def grown(self) -> float:
+        """By how much the pipeline's identity distance is above bicubic enlargement's."""
+        return self.metrics[WHOLE]["identity"] - self.metrics[BICUBIC]["identity"]
+
+
+def make_poor(sharp: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`[H, W, 3]` uint8 → `[H/4, W/4, 3]`: blurred, reduced, noisy and compressed."""
+    height, width = sharp.shape[:2]
+    image = cv2.GaussianBlur(sharp, (0, 0), BLUR * FACTOR)
+    image = resize(image, (width // FACTOR, height // FACTOR))
+    image = (image + rng.normal(0, NOISE, image.shape)).round().clip(0, 255).astype(np.uint8)
+    _, file = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return np.ascontiguousarray(cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1])
+
+
+def read(path: Path) -> np.ndarray:
+    """RGB, `[H, W, 3]` uint8, the sides cut to multiples of `FACTOR`."""
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    height, width = (side // FACTOR * FACTOR for side in pixels.shape[:2])
+    return np.ascontiguousarray(pixels[:height, :width])
+
+
+def results_of(pipe: FaceEnhancePipeline, poor: np.ndarray) -> dict[str, np.ndarray]:
+    """Each of `RESULTS`, `[4H, 4W, 3]` uint8."""
+    picture = Image.fromarray(poor)
+    alone = pipe(picture, upscale=FACTOR, max_faces=0).images[0]
+    whole = pipe(picture, upscale=FACTOR).images[0]
+    bicubic = resize(poor, (poor.shape[1] * FACTOR, poor.shape[0] * FACTOR))
+    return {BICUBIC: bicubic, ALONE: np.asarray(alone), WHOLE: np.asarray(whole)}
+
+
+def cut(picture: np.ndarray, face: EnhancedFace, size: int) -> np.ndarray:
+    """The aligned face, `[size, size, 3]` uint8."""
+    pixels = torch.tensor(picture).permute(2, 0, 1) / 255
+    (crop,) = crop_faces(pixels, torch.tensor(face.transform)[None].float(), size)
+    return (crop * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def landmark_shift(detector: FaceDetector, crop: np.ndarray, points: np.ndarray) -> float:
+    """Mean distance of the points that the detector finds in `crop` from `points` `[5, 2]`, those of the sharp face,
+    in eye distances; NaN where it finds no face there."""
+    found = detector.detect(torch.tensor(crop).permute(2, 0, 1) / 255)
+    if not len(found):
+        return float("nan")
+    shifts = np.linalg.norm(found.landmarks[0].cpu().numpy() - points, axis=1)
+    return float(shifts.mean() / np.linalg.norm(points[1] - points[0]))
+
+
+def measure(
+    pipe: FaceEnhancePipeline, recognizer: torch.nn.Module, sharp: np.ndarray, poor: np.ndarray, name: str
+) -> list[Face]:
+    """The faces of one photograph with their values."""
+    size = pipe.enhancer.config.sample_size
+    pictures = results_of(pipe, poor) | {SHARP: sharp}
+    found = pipe(Image.fromarray(sharp), upscale=1, restore_background=False, max_face_size=float("inf")).faces[0]
+    faces = []
+    for number, known in enumerate(face for face in found if face.mask is not None):
+        face = Face(f"{name} {number}", {kind: cut(picture, known, size) for kind, picture in pictures.items()})
+        points = transform_points(torch.tensor(known.transform).float(), torch.tensor(known.landmarks).float()).numpy()
+        inside = known.mask > 0.5
+        for kind in RESULTS:
+            crop, target = face.crops[kind], face.crops[SHARP]
+            values = {key: of_one[0] for key, of_one in face_metrics([crop], [target], recognizer).items()}
+            values["psnr"] = psnr(crop[inside][None], target[inside][None])
+            values["landmarks"] = landmark_shift(pipe.detector, crop, points)
+            face.metrics[kind] = values
+        faces.append(face)
+    return faces
+
+
+# Results
+
+
+def row(face: Face) -> Image.Image:
+    """A face in all four, its identity distances above."""
+    kinds = (*RESULTS, SHARP)
+    size = len(face.crops[SHARP])
+    sheet = Image.new("RGB", (len(kinds) * size, HEADER + size), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for index, kind in enumerate(kinds):
+        text = f"{kind} {face.metrics[kind]['identity']:.3f}" if kind in RESULTS else face.name
+        pen.text((index * size + 2, 2), text, "black", font)
+        sheet.paste(Image.fromarray(face.crops[kind]), (index * size, HEADER))
+    return sheet
+
+
+def stacked(rows: list[Image.Image]) -> Image.Image:
+    sheet = Image.new("RGB", (rows[0].width, sum(one.height for one in rows)))
+    for index, one in enumerate(rows):
+        sheet.paste(one, (0, index * one.height))
+    return sheet
+
+
+def summary(faces: list[Face]) -> dict[str, dict[str, dict]]:
+    """Result → metric → mean, interval, and mean and interval of the difference to bicubic enlargement."""
+    names = list(faces[0].metrics[BICUBIC])
+    means = {}
+    for kind in RESULTS:
+        values = {name: np.array([face.metrics[kind][name] for face in faces]) for name in names}
+        plain = {name: np.array([face.metrics[BICUBIC][name] for face in faces]) for name in names}
+        means[kind] = {
+            name: mean_with_interval(values[name]) | {"difference": mean_with_interval(values[name] - plain[name])}
+            for name in names
+        }
+    return means
+
+
+def without_nan(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
+    return {
+        kind: {name: None if np.isnan(value) else value for name, value in values.items()}
+        for kind, values in metrics.items()
+    }
+
+
+def markdown(means: dict, faces: list[Face], harmed: list[Face]) -> str:
+    names = list(means[BICUBIC])
+    titles = [METRICS[name].title + (", inside the face" if name == "psnr" else "") for name in names]
+    lines = [f"| {' | '.join(['result', *titles])} |", "| --- " * (len(names) + 1) + "|"]
+    for kind, figures in means.items():
+        cells = [METRICS[name].cell(figures[name]) for name in names]
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+        if kind != BICUBIC:
+            cells = [METRICS[name].cell(figures[name]["difference"], "+") for name in names]
+            lines.append(f"| … less bicubic | {' | '.join(cells)} |")
+    lines += ["", f"{len(faces)} faces; of {len(harmed)} the identity distance grew:", ""]
+    lines += [f"- {face.name}: {face.grown:+.3f}, to {face.metrics[WHOLE]['identity']:.3f}" for face in harmed]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = parse_args(arguments)
+    known = Image.registered_extensions()
+    if not args.photographs.is_dir():
+        raise ValueError(f"--photographs {args.photographs} is not a folder.")
+    paths = sorted(path for path in args.photographs.iterdir() if path.suffix.lower() in known)
+    if not paths:
+        raise ValueError(f"--photographs {args.photographs} holds no pictures.")
+    pipe = FaceEnhancePipeline.from_pretrained(args.model)
+    pipe.set_progress_bar_config(disable=True)
+    recognizer = load_transformers("--recognizer", args.recognizer).eval()
+    check_recognizer(recognizer)
+    (args.output_dir / "faces").mkdir(parents=True, exist_ok=True)
+
+    faces = []
+    for index, path in enumerate(tqdm(paths, unit="photograph", disable=None)):
+        sharp = read(path)
+        poor = make_poor(sharp, np.random.default_rng((args.seed, index)))
+        own = measure(pipe, recognizer, sharp, poor, path.stem)
+        if own:
+            stacked([row(face) for face in own]).save(args.output_dir / "faces" / f"{path.stem}.png")
+        faces += own
+    if not faces:
+        raise ValueError(f"The pipeline finds no face on the photographs of {args.photographs}.")
+    harmed = sorted((face for face in faces if face.grown > 0), key=lambda face: -face.grown)
+    means = summary(faces)
+    report = markdown(means, faces, harmed)
+    print(report)
+    results = {"means": means, "faces": {face.name: without_nan(face.metrics) for face in faces}}
+    (args.output_dir / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (args.output_dir / "results.md").write_text(report + "\n")
+    (args.output_dir / "harmed.png").unlink(missing_ok=True)
+    if harmed:
+        stacked([row(face) for face in harmed]).save(args.output_dir / "harmed.png")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"evaluate_photographs.py: {' '.join(str(error).split())}")
