@@ -25,7 +25,7 @@ from hf_faceenh.pipeline import FaceEnhancePipeline
 CARD = """\
 # {title}
 
-The pictures of {dataset}, {upscale}× as large, with their faces enhanced by hf-faceenh.
+The pictures of {dataset} with their faces enhanced by hf-faceenh (`--upscale {upscale}`).
 
 Columns beside those of the source:
 
@@ -40,7 +40,7 @@ nothing.
 
 
 def settle(output: Folder | Repository, options: Mapping[str, Any], card: str) -> None:
-    """Makes sure that all processes and all starts of a run have the same options.
+    """Makes sure that all processes and all starts of a run have the same options, and that the card is there.
 
     Raises:
         ValueError: where they differ, or the output holds something else.
@@ -51,10 +51,22 @@ def settle(output: Folder | Repository, options: Mapping[str, Any], card: str) -
     text = output.read("options.json")
     if text is None:
         output.write("options.json", json.dumps(options, indent=1) + "\n")
-        if output.read("README.md") is None:
-            output.write("README.md", card)
-        return
-    known = json.loads(text)
+    else:
+        check_options(output, json.loads(text), options)
+    if output.read("README.md") is None:
+        output.write("README.md", card)
+
+
+def check_options(output: Folder | Repository, known: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """
+    Args:
+        output: of the run.
+        known: what it was begun with.
+        options: what it is started with now.
+
+    Raises:
+        ValueError: where they differ.
+    """
     differing = [name for name in {**options, **known} if known.get(name) != options.get(name)]
     if not differing:
         return

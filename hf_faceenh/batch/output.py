@@ -87,7 +87,10 @@ class Folder:
             if target.is_dir():  # of a process that was killed before it wrote the record
                 shutil.rmtree(target)
             os.replace(made, target)
-        self.write(f"progress/{shard}.json", json.dumps(record) + "\n")
+        partial, target = self.staging / f"{shard}.json", self.path / "progress" / f"{shard}.json"
+        target.parent.mkdir(exist_ok=True)
+        partial.write_text(json.dumps(record) + "\n", encoding="utf-8")
+        os.replace(partial, target)
 
 
 class Repository:
