@@ -49,28 +49,35 @@ def seconds_per_step(measures: tuple[str, ...], batch_size: int, threads: int) -
     return min([step() for _ in range(8)][3:])
 
 
-def main() -> None:
+def passed_on(options: argparse.Namespace) -> list[str]:
+    return ["--batch_size", str(options.batch_size), "--threads", str(options.threads)]
+
+
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch_size", type=int, default=8, help="faces per step")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--turns", type=int, default=3, help="how often each contender runs")
     parser.add_argument("--contender", choices=CONTENDERS, help="run only this one, and print seconds per step")
-    arguments = parser.parse_args()
-    if arguments.contender:
-        print(seconds_per_step(CONTENDERS[arguments.contender], arguments.batch_size, arguments.threads))
+    options = parser.parse_args(arguments)
+    if options.contender:
+        print(seconds_per_step(CONTENDERS[options.contender], options.batch_size, options.threads))
         return
     times = {name: [] for name in CONTENDERS}
-    for _ in range(arguments.turns):
+    for _ in range(options.turns):
         for name in CONTENDERS:
             child = subprocess.run(
-                [sys.executable, *sys.argv, "--contender", name], stdout=subprocess.PIPE, text=True, check=True
+                [sys.executable, __file__, *passed_on(options), "--contender", name],
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
             )
             times[name].append(float(child.stdout))
     print("| | faces per second | s per face | of the first's time |\n| --- | --- | --- | --- |")
     first = min(times["as PyTorch comes"])
     for name, values in times.items():
         best = min(values)
-        rate = arguments.batch_size / best
+        rate = options.batch_size / best
         print(f"| {name} | {rate:.1f} | {1 / rate:.3f} | {best / first:.0%} |")
 
 

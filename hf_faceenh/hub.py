@@ -293,12 +293,12 @@ def full_name(repo_id: str, token: str | None = None) -> str:
     validate_repo_id(repo_id)
     if "/" in repo_id:
         return repo_id
-    with _one_line(f"{repo_id}: the Hub does not tell whose it would be; name it as ACCOUNT/{repo_id}"):
+    with hub_errors(f"{repo_id}: the Hub does not tell whose it would be; name it as ACCOUNT/{repo_id}"):
         return f"{HfApi(token=token).whoami()['name']}/{repo_id}"
 
 
 @contextlib.contextmanager
-def _one_line(what: str) -> Iterator[None]:
+def hub_errors(what: str) -> Iterator[None]:
     """Makes one line of what the Hub's libraries raise, of a dozen kinds."""
     try:
         yield
@@ -341,7 +341,7 @@ def push(
     if not (Path(folder) / "model_index.json").is_file():
         raise ValueError(f"{folder} holds no pipeline. Make one with: hf-faceenh export {folder}")
     api = HfApi(token=token)
-    with _one_line(f"{folder} could not be pushed to {repo_id}"):
+    with hub_errors(f"{folder} could not be pushed to {repo_id}"):
         name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         if revision is not None:
             api.create_branch(name, branch=revision, exist_ok=True)

@@ -199,9 +199,9 @@ class FaceImageProcessor(ImageProcessingMixin):
             raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} to. Create it first.")
         partial = path.with_name(f".{os.urandom(8).hex()}.part")
         try:
-            with open(partial, "xb") as file:
-                image = _fit_format(image, format)
-                image.save(file, format=format, **_save_options(image, info, format))
+            image, file = _fit_format(image, format), BytesIO()
+            image.save(file, format=format, **_save_options(image, info, format))
+            partial.write_bytes(file.getbuffer())  # Pillow itself takes a short write at a disk's end for a whole one
             os.replace(partial, path)
         except DAMAGE as error:
             raise OSError(f"Could not write {path} as {format}: {error}. Check the disk, or try PNG.") from error

@@ -5,6 +5,8 @@ import http.server
 import io
 import os
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 
@@ -696,3 +698,22 @@ def test_a_pipeline_saves_and_loads_it(tmp_path):
     assert type(loaded.image_processor) is FaceImageProcessor
     assert loaded.image_processor.max_pixels == 1234
     assert FaceImageProcessor.from_pretrained(tmp_path / "image_processor", max_pixels=5).max_pixels == 5
+
+
+def test_a_disk_that_is_full_a_few_bytes_too_early_is_an_error(tmp_path):
+    PROCESSOR.save(Image.effect_noise((640, 640), 40), tmp_path / "whole.jpg")
+    size = (tmp_path / "whole.jpg").stat().st_size
+    code = f"""
+import resource, signal
+from PIL import Image
+from hf_faceenh.image_processor import FaceImageProcessor
+picture = Image.open({str(tmp_path / "whole.jpg")!r}).copy()
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size - 20}, {size - 20}))
+try:
+    FaceImageProcessor().save(picture, {str(tmp_path / "cut.jpg")!r})
+except OSError as error:
+    print(error)
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "Could not write" in printed and [path.name for path in tmp_path.iterdir()] == ["whole.jpg"]

@@ -14,7 +14,7 @@ from datasets import Dataset, Features, Image, IterableDataset, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
 from hf_faceenh.cli import one_line
-from hf_faceenh.learning.data import _source as source_of
+from hf_faceenh.learning.data import source_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-from hf_faceenh.hub import _one_line as hub_errors
-from hf_faceenh.hub import full_name
+from hf_faceenh.hub import full_name, hub_errors
 
 HUB = "hf://datasets/"
 CONFLICTS = {409, 412, 429, 500, 502, 503, 504}  # what the Hub answers where another process commits, or it is busy

@@ -56,7 +56,7 @@ def load_faces(name: str, split: str = "train", streaming: bool = False) -> Data
     Raises:
         ValueError: in one line, where there is no such dataset or it holds no pictures.
     """
-    builder, where = _source(name)
+    builder, where = source_of(name)
     try:
         faces = load_dataset(builder, split=split, streaming=streaming, **where)
         first = next(iter(faces.take(1).with_format("arrow")), None) if streaming else len(faces) or None
@@ -68,7 +68,7 @@ def load_faces(name: str, split: str = "train", streaming: bool = False) -> Data
     return _with_image_column(faces, name)
 
 
-def _source(name: str) -> tuple[str, dict]:
+def source_of(name: str) -> tuple[str, dict]:
     """The builder and its arguments for `load_dataset`."""
     path = Path(name).expanduser()
     if path.is_dir():
