@@ -186,6 +186,21 @@ def load_pipeline(model: str | None = None, device: str = "auto", dtype: str = "
         return FaceEnhancePipeline.from_pretrained(source, dtype=getattr(torch, dtype), **single).to(device)
 
 
+def add_pipeline_options(parser: argparse.ArgumentParser, joint: str) -> None:
+    """What a command line can say about the pipeline's call, for `pipeline_options`; `joint` is between the words of
+    an option's name: "-", or "_" as in the training scripts."""
+
+    def add(name: str, **settings: Any) -> None:
+        parser.add_argument(f"--{name.replace('_', joint)}", **settings)
+
+    add("upscale", type=int, default=2, choices=(1, 2, 4), help="how many times larger (2)")
+    add("strength", type=number(float, 0, 1), default=1.0, help="0 keeps the old face, 1 takes the new one (1)")
+    add("aligned", action="store_true", help="the pictures are aligned square crops of one face each")
+    add("no_background", action="store_true", help="enlarge what is no face with bicubic interpolation only")
+    add("max_faces", type=number(int, 0), metavar="N", help="enhance only the N largest faces of a picture")
+    add("min_face_size", type=number(float, 0), metavar="PX", help="leave faces with a smaller crop alone")
+
+
 def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
     """What the command line says about the pipeline's call, as its keyword arguments."""
     options = {name: getattr(args, name) for name in ("upscale", "strength", "aligned", "max_faces")}
@@ -358,12 +373,7 @@ def _parser() -> argparse.ArgumentParser:
     add("pictures", nargs="+", metavar="PICTURE|FOLDER|GLOB", help="a URL will do; folders are walked")
     add("-o", "--output", required=True, metavar="OUT", help="a file for one picture, or a folder, made if missing")
     add("--model", metavar="ID_OR_FOLDER", help="a pipeline, or a folder with one model that convert made")
-    add("--upscale", type=int, default=2, choices=(1, 2, 4), help="how many times larger (2)")
-    add("--strength", type=number(float, 0, 1), default=1.0, help="0 keeps the old face, 1 takes the new one (1)")
-    add("--aligned", action="store_true", help="the pictures are aligned square crops of one face each")
-    add("--no-background", action="store_true", help="enlarge what is no face with bicubic interpolation only")
-    add("--max-faces", type=number(int, 0), metavar="N", help="enhance only the N largest faces of a picture")
-    add("--min-face-size", type=number(float, 0), metavar="PX", help="leave faces with a smaller crop alone")
+    add_pipeline_options(command, "-")
     add("--save-faces", action="store_true", help="also write the crops of all faces, before and after, into faces/")
     add("--compare", action="store_true", help="also write a before/after picture, NAME_compare")
     add("--json", action="store_true", help="print one JSON line per picture")

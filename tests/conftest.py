@@ -36,3 +36,11 @@ def bundled() -> FaceEnhancePipeline:
 def tiny(bundled) -> FaceEnhancePipeline:
     """A quick pipeline. Do not change it."""
     return tiny_pipeline(bundled)
+
+
+@pytest.fixture(scope="session")
+def model(tiny, tmp_path_factory) -> str:
+    """The quick pipeline's folder. Do not change it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny.save_pretrained(folder)
+    return str(folder)

@@ -28,14 +28,6 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def model(tiny, tmp_path_factory):
-    """The tiny pipeline's folder."""
-    folder = tmp_path_factory.mktemp("tiny")
-    tiny.save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
 def quick(bundled, tmp_path_factory):
     """The folder of a pipeline for aligned crops, much quicker still."""
     folder = tmp_path_factory.mktemp("quick")

@@ -22,14 +22,6 @@ DATE = "1969:07:16 13:32:00"
 
 
 @pytest.fixture(scope="module")
-def model(tiny, tmp_path_factory):
-    """The tiny pipeline's folder."""
-    folder = tmp_path_factory.mktemp("tiny")
-    tiny.save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
 def photo(astronaut):
     return Image.open(astronaut).convert("RGB").resize((128, 128), Image.Resampling.LANCZOS)
 

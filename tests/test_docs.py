@@ -32,7 +32,7 @@ from datasets import load_dataset
 from nbclient import NotebookClient
 from PIL import Image
 from safetensors.torch import load_file
-from tiny import tiny_enhancer
+from tiny import SMALL, tiny_enhancer
 from torch.distributed.run import get_args_parser
 
 from hf_faceenh import FaceRecognizer, cli
@@ -48,13 +48,6 @@ MARKS = r"run|by hand|not run: .+|command: (enhance|test)"
 # Programs that are not ours.
 OTHERS = {"pip", "hf"}
 TOOLS = ["training/" + path.name for path in (ROOT / "training").glob("*.py")]
-SMALL = {
-    "sample_size": 32,
-    "encoder_channels": [[8], [8, 8], [16, 16], [16, 16]],
-    "mapping_channels": [16, 16],
-    "constant_channels": 16,
-    "decoder_channels": [[16, 16], [16, 16], [8, 8], [8, 8]],
-}
 # Put behind a command, to be done in seconds; the last word counts.
 QUICK = {
     "training/train.py": [

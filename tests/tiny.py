@@ -6,6 +6,14 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from hf_faceenh import FaceEnhancePipeline, FaceEnhancer, SuperResolver
 
 REGIONS = "background skin nose l_eye r_eye l_brow r_brow mouth u_lip l_lip".split()
+# A FaceEnhancer's config with enough channels to be reduced.
+SMALL = {
+    "sample_size": 32,
+    "encoder_channels": [[8], [8, 8], [16, 16], [16, 16]],
+    "mapping_channels": [16, 16],
+    "constant_channels": 16,
+    "decoder_channels": [[16, 16], [16, 16], [8, 8], [8, 8]],
+}
 
 
 def tiny_enhancer(size: int = 256) -> FaceEnhancer:

@@ -36,6 +36,7 @@ from hf_faceenh.learning.metrics import (
     as_pictures,
     face_metrics,
     landmark_error,
+    markdown_table,
     mean_with_interval,
 )
 from hf_faceenh.learning.pruning import macs
@@ -265,11 +266,6 @@ def rows_of(evaluation: Evaluation, faces: dict[str, list[str]]) -> list[dict]:
         }
         rows += [row_of(model, OVERALL, everything, values, pooled[INPUT]) for model, values in pooled.items()]
     return rows
-
-
-def markdown_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [heads, ["---"] * len(heads), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def markdown(results: dict) -> str:

@@ -27,7 +27,7 @@ from hf_faceenh import FaceEnhancePipeline
 from hf_faceenh.alignment import crop_faces, transform_points
 from hf_faceenh.learning.degradation import resize
 from hf_faceenh.learning.identity import check_recognizer
-from hf_faceenh.learning.metrics import METRICS, face_metrics, mean_with_interval, psnr
+from hf_faceenh.learning.metrics import METRICS, face_metrics, markdown_table, mean_with_interval, psnr
 from hf_faceenh.models import FaceDetector, load_transformers
 from hf_faceenh.pipeline import EnhancedFace
 
@@ -182,14 +182,18 @@ def without_nan(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, flo
 def markdown(means: dict, faces: list[Face], harmed: list[Face]) -> str:
     names = list(means[BICUBIC])
     titles = [METRICS[name].title + (", inside the face" if name == "psnr" else "") for name in names]
-    lines = [f"| {' | '.join(['result', *titles])} |", "| --- " * (len(names) + 1) + "|"]
+    rows = []
     for kind, figures in means.items():
-        cells = [METRICS[name].cell(figures[name]) for name in names]
-        lines.append(f"| {kind} | {' | '.join(cells)} |")
+        rows.append([kind, *(METRICS[name].cell(figures[name]) for name in names)])
         if kind != BICUBIC:
-            cells = [METRICS[name].cell(figures[name]["difference"], "+") for name in names]
-            lines.append(f"| … less bicubic | {' | '.join(cells)} |")
-    lines += ["", f"{len(faces)} faces; of {len(harmed)} the identity distance grew:", ""]
+            cells = (METRICS[name].cell(figures[name]["difference"], "+") for name in names)
+            rows.append(["… less bicubic", *cells])
+    lines = [
+        markdown_table(["result", *titles], rows),
+        "",
+        f"{len(faces)} faces; of {len(harmed)} the identity distance grew:",
+        "",
+    ]
     lines += [f"- {face.name}: {face.grown:+.3f}, to {face.metrics[WHOLE]['identity']:.3f}" for face in harmed]
     return "\n".join(lines)
 

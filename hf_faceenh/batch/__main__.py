@@ -19,7 +19,7 @@ from hf_faceenh.batch.collection import Collection, load_collection
 from hf_faceenh.batch.output import HUB, Folder, Repository, open_output
 from hf_faceenh.batch.shards import SHARDS, check_columns, output_features
 from hf_faceenh.batch.work import Process, Work
-from hf_faceenh.cli import load_pipeline, number, pipeline_options, quietly
+from hf_faceenh.cli import add_pipeline_options, load_pipeline, number, pipeline_options, quietly
 from hf_faceenh.pipeline import FaceEnhancePipeline
 
 CARD = """\
@@ -167,12 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--shard_size", type=number(int, 1), default=1000, metavar="N", help=size)
     add("--private", action="store_true", help="make a private repository")
     add("--model", metavar="ID_OR_FOLDER", help="a pipeline, or a folder with one model that hf-faceenh convert made")
-    add("--upscale", type=int, default=2, choices=(1, 2, 4), help="how many times larger (2)")
-    add("--strength", type=number(float, 0, 1), default=1.0, help="0 keeps the old face, 1 takes the new one (1)")
-    add("--aligned", action="store_true", help="the pictures are aligned square crops of one face each")
-    add("--no_background", action="store_true", help="enlarge what is no face with bicubic interpolation only")
-    add("--max_faces", type=number(int, 0), metavar="N", help="enhance only the N largest faces of a picture")
-    add("--min_face_size", type=number(float, 0), metavar="PX", help="leave faces with a smaller crop alone")
+    add_pipeline_options(parser, "_")
     add("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
     at_once = "pictures that are enhanced at once (8); fewer need less memory"
     add("--batch_size", type=number(int, 1), default=8, metavar="N", help=at_once)

@@ -11,10 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Features, Image, IterableDataset, load_dataset
-from datasets.exceptions import DatasetGenerationError
 
-from hf_faceenh.cli import one_line
-from hf_faceenh.learning.data import source_of
+from hf_faceenh.learning.data import loading, source_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +198,8 @@ def load_collection(name: str, split: str, streaming: bool, column: str | None, 
     """
     builder, where = source_of(name)
     where.pop("drop_labels", None)  # they are kept
-    try:
+    with loading(f"The pictures of {name}"):
         dataset = load_dataset(builder, split=split, streaming=streaming, **where)
-    except (OSError, ValueError, RuntimeError, DatasetGenerationError) as error:
-        reason = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
-        raise ValueError(f"The pictures of {name} cannot be loaded: {one_line(reason)}") from error
     if not streaming and not len(dataset):
         raise ValueError(f"{name} is empty: its split {split!r} holds no pictures.")
     features = dataset.features or Features()

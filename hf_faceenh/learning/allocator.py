@@ -11,7 +11,8 @@ def keep_freed_memory() -> bool:
     """Tells glibc's malloc to keep what is freed; whether it could be told.
 
     By default a feature map's memory goes back to the system after every step, and the next step pays for new, zeroed
-    pages: a third of the time of a step on a CPU. Elsewhere than with glibc nothing is done.
+    pages: almost half of the time of a step on a CPU (`benchmarks/training_step.py`). Elsewhere than with glibc
+    nothing is done.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -4,6 +4,7 @@
 `fixed_pairs` for evaluation.
 """
 
+import contextlib
 import inspect
 import itertools
 import logging
@@ -57,15 +58,22 @@ def load_faces(name: str, split: str = "train", streaming: bool = False) -> Data
         ValueError: in one line, where there is no such dataset or it holds no pictures.
     """
     builder, where = source_of(name)
-    try:
+    with loading(f"The faces of {name}"):
         faces = load_dataset(builder, split=split, streaming=streaming, **where)
         first = next(iter(faces.take(1).with_format("arrow")), None) if streaming else len(faces) or None
-    except (OSError, ValueError, RuntimeError, DatasetGenerationError) as error:
-        reason = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
-        raise ValueError(f"The faces of {name} cannot be loaded: {' '.join(str(reason).split())}") from error
     if first is None:
         raise ValueError(f"{name} is empty: its split {split!r} holds no pictures.")
     return _with_image_column(faces, name)
+
+
+@contextlib.contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Makes one line, a `ValueError`, of what `datasets` raises."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, DatasetGenerationError) as error:
+        reason = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
+        raise ValueError(f"{what} cannot be loaded: {' '.join(str(reason).split())}") from error
 
 
 def source_of(name: str) -> tuple[str, dict]:

@@ -122,7 +122,7 @@ class PerceptualLoss(FrozenLoss):
 # Identity
 
 
-IDENTITY_FLOOR = 0.02  # of a relative distance's two sides: what dlib's recognizer makes of a face's JPEG copy
+IDENTITY_FLOOR = 0.02  # added to both sides of a relative distance, so that distances near 0 do not count
 
 
 class SimilarityLoss(FrozenLoss):

@@ -237,6 +237,11 @@ def mean_with_interval(values: Sequence[float], faces: Sequence[str] | None = No
     return {"mean": float(values[there].mean()), "interval": interval, "missing": missing}
 
 
+def markdown_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [heads, ["---"] * len(heads), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def model_index_results(rows: Iterable[Mapping]) -> list[EvalResult]:
     """Figures for a model card's metadata (`huggingface_hub.ModelCardData(eval_results=…)`).
 

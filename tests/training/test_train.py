@@ -16,19 +16,13 @@ import torch
 from fake_hub import TOKEN, FakeHub
 from PIL import Image
 from safetensors.torch import load_file
+from tiny import SMALL
 from transformers import MobileNetV2Config, MobileNetV2Model
 
 from hf_faceenh import FaceEnhancer
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "training" / "train.py"
-SMALL = {
-    "sample_size": 32,
-    "encoder_channels": [[8], [8, 8], [16, 16], [16, 16]],
-    "mapping_channels": [16, 16],
-    "constant_channels": 16,
-    "decoder_channels": [[16, 16], [16, 16], [8, 8], [8, 8]],
-}
 # Three rounds; each of the first two ends with a reduction and, because the band is so narrow, a coefficient decision.
 QUICK = [
     *("--enhancer", json.dumps(SMALL), "--rounds", "3", "--steps_per_round", "4", "--first_reduction", "1"),
