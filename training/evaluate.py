@@ -8,9 +8,9 @@ size. Every model gets the poor face enlarged to its own `sample_size` with bicu
 every model's difference to it is also taken face by face.
 
 PSNR and SSIM always; `--recognizer` adds the identity distance, `--backbone` the distance of that network's features
-(not LPIPS), and landmarks in metadata.jsonl the error of the points that the bundled detector finds. With
-`--output_dir` also results.json, with every face's values, results.md, and for every folder of poor faces a contact
-sheet of poor | each model | sharp.
+(not LPIPS), and landmarks in metadata.jsonl the error of the points that the bundled detector finds. `--made`
+adds what any other program made of the same poor faces, whatever its size. With `--output_dir` also results.json, with
+every face's values, results.md, and for every folder of poor faces a contact sheet of poor | each model | sharp.
 """
 
 import argparse
@@ -54,6 +54,14 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--lq", type=Path, nargs="+", required=True, help="folders of poor faces, e.g. one per level")
     parser.add_argument(
         "--model", nargs="+", required=True, help="enhancers or pipelines with one: folders or Hub names"
+    )
+    parser.add_argument(
+        "--made",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="faces that other programs enhanced: a folder each, with one per level in it, named as those of --lq",
     )
     parser.add_argument("--recognizer", help="face recognizer: folder or Hub name")
     parser.add_argument("--backbone", help="transformers vision model: folder or Hub name, e.g. of a MobileNetV2")
@@ -125,6 +133,22 @@ def landmarks_for(args: argparse.Namespace, levels: dict[str, list[Path]]) -> di
     return None
 
 
+def check_made(folders: Sequence[Path], levels: dict[str, list[Path]]) -> None:
+    """Raises a `ValueError` unless there is a picture for every poor face."""
+    for folder in folders:
+        for level, paths in levels.items():
+            for path in paths:
+                if made_face(folder, level, path) is None:
+                    raise ValueError(f"--made {folder}: expected an enhanced {path.name} in {folder / level}.")
+
+
+def made_face(folder: Path, level: str, poor: Path) -> Path | None:
+    """What another program made of a poor face: the picture of its name, of whatever format."""
+    known = Image.registered_extensions()
+    found = (path for path in (folder / level).glob(f"{poor.stem}.*") if path.suffix.lower() in known)
+    return next(found, None)
+
+
 # One batch of faces
 
 
@@ -158,6 +182,7 @@ class Evaluation:
         size: side in px to measure at.
         instruments: recognizer, backbone and detector, for `face_metrics`.
         landmarks: file name → landmarks in px of the sharp file.
+        made: folders of other programs' faces.
     """
 
     def __init__(
@@ -166,8 +191,10 @@ class Evaluation:
         size: int,
         instruments: dict[str, torch.nn.Module | None],
         landmarks: dict[str, np.ndarray] | None,
+        made: Sequence[Path] = (),
     ):
         self.models, self.size, self.instruments, self.landmarks = models, size, instruments, landmarks
+        self.made = made
         self.values: dict[tuple[str, str], dict[str, list[float]]] = {}  # (level, model) → metric → value of each face
         self.seconds = dict.fromkeys(models, 0.0)
         self.faces = 0
@@ -193,6 +220,9 @@ class Evaluation:
         for name, model in self.models.items():
             columns[name], seconds = enhance(model, poor, self.size)
             self.seconds[name] += seconds
+        for folder in self.made:
+            faces = [read_square(made_face(folder, level, path)) for path in paths]
+            columns[str(folder)] = [resize(face, (self.size, self.size)) for face in faces]
         self.faces += len(paths)
 
         landmarks = None
@@ -248,8 +278,9 @@ def rows_of(evaluation: Evaluation, faces: dict[str, list[str]]) -> list[dict]:
         faces: level → names of its faces.
     """
     rows, everything = [], sum(faces.values(), [])
+    models = (INPUT, *evaluation.models, *map(str, evaluation.made))
     for level, names in faces.items():
-        for model in (INPUT, *evaluation.models):
+        for model in models:
             values = evaluation.values[level, model]
             rows.append(row_of(model, level, names, values, evaluation.values[level, INPUT]))
             rows[-1]["by_face"] = {
@@ -262,7 +293,7 @@ def rows_of(evaluation: Evaluation, faces: dict[str, list[str]]) -> list[dict]:
                 metric: sum((evaluation.values[level, model][metric] for level in faces), [])
                 for metric in rows[0]["metrics"]
             }
-            for model in (INPUT, *evaluation.models)
+            for model in models
         }
         rows += [row_of(model, OVERALL, everything, values, pooled[INPUT]) for model, values in pooled.items()]
     return rows
@@ -313,12 +344,13 @@ def main(arguments: list[str] | None = None) -> None:
     for option in ("batch_size", "size"):
         if (value := getattr(args, option)) is not None and value < 1:
             raise ValueError(f"--{option} must be at least 1; got {value}.")
-    if taken := {INPUT, SHARP} & set(args.model):
+    if taken := {INPUT, SHARP} & {*args.model, *map(str, args.made)}:
         raise ValueError(f"--model {min(taken)}: so are the faces themselves called; write ./{min(taken)}.")
     if args.output_dir:
         args.output_dir.mkdir(parents=True, exist_ok=True)
     device = find_device(args.device)
     levels = levels_of(args.lq)
+    check_made(args.made, levels)
     landmarks = landmarks_for(args, levels)
     models = {name: load_enhancer(name, torch_dtype=torch.float32).to(device).eval() for name in args.model}
     instruments = {}
@@ -331,7 +363,7 @@ def main(arguments: list[str] | None = None) -> None:
     instruments["detector"] = None if landmarks is None else FaceDetector.from_pretrained(detector).to(device)
 
     size = args.size or next(iter(models.values())).config.sample_size
-    evaluation = Evaluation(models, size, instruments, landmarks)
+    evaluation = Evaluation(models, size, instruments, landmarks, args.made)
     sheets = {name: evaluation.level(name, paths, args.hq, args.batch_size) for name, paths in levels.items()}
     results = {
         "size": size,

@@ -6,6 +6,9 @@
 FACES is a folder of aligned, square face crops; LABEL_MAPS a folder of 8-bit PNGs of the same names, whose pixels are
 ids of CelebAMask-HQ. Or `--dataset` alone, a `datasets` name with the image columns `image` and `label`. Of that
 set's nineteen regions the ten of `LABELS` are kept; glasses count as skin, the others as background.
+
+In the pipeline a parser sees what an enhancer makes of poor faces. With `--enhancer` the poor half of the training
+faces goes through it, and so do the faces of `--evaluate`.
 """
 
 import argparse
@@ -13,6 +16,7 @@ import io
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -28,8 +32,9 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from hf_faceenh.learning.allocator import keep_freed_memory
-from hf_faceenh.learning.degradation import Degradation
-from hf_faceenh.learning.metrics import confusion_matrix, mean_iou
+from hf_faceenh.learning.degradation import Degradation, resize
+from hf_faceenh.learning.metrics import as_batch, as_pictures, confusion_matrix, mean_iou
+from hf_faceenh.models import load_enhancer
 
 LABELS = ("background", "skin", "nose", "l_eye", "r_eye", "l_brow", "r_brow", "mouth", "u_lip", "l_lip")
 CELEBAMASK_HQ = (
@@ -56,8 +61,9 @@ ARCHITECTURE = {
 STRIDE = 16  # of the last stage: sides are multiples of it
 LOSS_REDUCTION = 2  # the loss is taken at this part of the input's size
 
-SHIFT, SCALE, ROTATION = 0.02, 0.06, 5.0  # standard deviations: share of the side, logarithm, degrees
-POOR_SHARE, GREY_SHARE = 0.6, 0.1  # of the training faces
+SHIFT, SCALE, ROTATION = 0.02, 0.06, 7.0  # standard deviations: share of the side, logarithm, degrees
+SQUEEZE = 0.75  # least width, of that of the face: what a head turned aside keeps
+POOR_SHARE, GREY_SHARE, COVERED_SHARE, SQUEEZED_SHARE = 0.6, 0.1, 0.3, 0.3  # of the training faces
 WARM_UP = 0.05  # share of the steps
 CACHE_BYTES = 4 << 30  # decoded faces kept in memory; the rest is decoded again every time
 
@@ -73,6 +79,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output_dir", type=Path, default=Path("output"), help="gets parser/")
     parser.add_argument("--init", help="SegFormer (folder or Hub id) to go on from, instead of random weights")
     parser.add_argument("--evaluate", metavar="MODEL", help="train nothing: print this model's IoU on --dataset")
+    parser.add_argument("--enhancer", help="face enhancer (folder or Hub id) whose faces are to be parsed")
+    parser.add_argument(
+        "--class_weights",
+        choices=("root", "none"),
+        default="root",
+        help="of the cross-entropy: one over the root of a class's share, or none, for a last stage: weighted classes "
+        "are found sooner, but drawn too large",
+    )
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch_size", type=int, default=8, help="faces per process and step")
     parser.add_argument("--learning_rate", type=float, default=3e-3, help="of AdamW; warm-up, then a cosine to 0")
@@ -194,14 +208,16 @@ def to_pixel_values(picture: np.ndarray) -> torch.Tensor:
 
 
 def jitter(rng: np.random.Generator) -> np.ndarray:
-    """A random similarity transform `[3, 3]` about the centre, and a mirroring half of the time; in crop sides."""
+    """A random similarity transform `[3, 3]` about the centre, a mirroring half of the time, and now and then a face
+    made narrower; in crop sides."""
     angle = math.radians(ROTATION) * rng.standard_normal()
     scale = math.exp(SCALE * rng.standard_normal())
     cos, sin = scale * math.cos(angle), scale * math.sin(angle)
     shift = 0.5 + SHIFT * rng.standard_normal(2)
     to_centre = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]])
     turn = np.array([[cos, -sin, shift[0]], [sin, cos, shift[1]], [0, 0, 1]])
-    return turn @ np.diag([rng.choice([-1, 1]), 1, 1]) @ to_centre
+    width = rng.uniform(SQUEEZE, 1) if rng.random() < SQUEEZED_SHARE else 1
+    return turn @ np.diag([width * rng.choice([-1, 1]), 1, 1]) @ to_centre
 
 
 def warp(image: np.ndarray, transform: np.ndarray, size: int, **how) -> np.ndarray:
@@ -221,8 +237,31 @@ def relight(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return ((values - 128) * gain + 128 + rng.uniform(-30, 30)).round().clip(0, 255).astype(np.uint8)
 
 
+def cover(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Strands, bars and patches of one colour over a face, uint8 in and out: like the hair and the glasses that the
+    label maps do not know, they hide what is there without changing what it is."""
+    covered, side = picture.copy(), len(picture)
+    colour = rng.integers(0, 200, 3).tolist()
+    for _ in range(rng.integers(1, 8)):
+        (start, end), width = rng.integers(0, side, (2, 2)).tolist(), int(rng.integers(1, 4))
+        kind = rng.choice(["strand", "rim", "patch"], p=[0.6, 0.25, 0.15])
+        if kind == "strand":
+            middle = (np.add(start, end) / 2 + rng.normal(0, side / 12, 2)).astype(int).tolist()
+            cv2.polylines(
+                covered, [np.int32([start, middle, end])], False, colour, int(rng.integers(1, 4)), cv2.LINE_AA
+            )
+        elif kind == "rim":
+            axes = rng.integers(side // 20, side // 8, 2).tolist()
+            cv2.ellipse(covered, start, axes, 0, 0, 360, colour, width, cv2.LINE_AA)
+        else:
+            axes = rng.integers(side // 40, side // 12, 2).tolist()
+            cv2.ellipse(covered, start, axes, float(rng.uniform(0, 180)), 0, 360, colour, cv2.FILLED, cv2.LINE_AA)
+    return covered
+
+
 class Samples(Dataset):
-    """Augmented faces: (input `[3, S, S]`, label ids `[S / 2, S / 2]`); item i is the same for any number of workers.
+    """Augmented faces: (picture `[S, S, 3]` uint8, whether it was degraded, label ids `[S / 2, S / 2]`); item i is the
+    same for any number of workers.
 
     More than half of the faces are degraded, for a parser meets what an enhancer makes of poor ones.
     """
@@ -235,7 +274,7 @@ class Samples(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, bool, torch.Tensor]:
         rng = np.random.default_rng((self.seed, index))
         picture, ids = self.faces[rng.integers(len(self.faces))]
         transform = jitter(rng)
@@ -244,26 +283,49 @@ class Samples(Dataset):
         if np.linalg.det(transform) < 0:
             ids = self.mirrored[ids]
         picture = relight(picture, rng)
-        if rng.random() < POOR_SHARE:
+        if rng.random() < COVERED_SHARE:
+            picture = cover(picture, rng)
+        poor = rng.random() < POOR_SHARE
+        if poor:
             picture = self.degradation(picture, rng)
-        return to_pixel_values(picture), torch.from_numpy(ids.astype(np.int64))
+        return torch.from_numpy(picture), bool(poor), torch.from_numpy(ids.astype(np.int64))
+
+
+class Inputs:
+    """Pictures → the parser's `pixel_values`, through an enhancer where there is one."""
+
+    def __init__(self, enhancer: torch.nn.Module | None, size: int):
+        self.enhancer, self.size = enhancer, size
+
+    @torch.no_grad()
+    def __call__(self, pictures: Sequence[np.ndarray], poor: Sequence[bool]) -> torch.Tensor:
+        """`[S, S, 3]` uint8 each, and which of them to enhance → `[B, 3, S, S]` float32."""
+        pictures = list(pictures)
+        chosen = [i for i, is_poor in enumerate(poor) if is_poor] if self.enhancer else []
+        if chosen:
+            side = self.enhancer.config.sample_size
+            faces = as_batch([resize(pictures[i], (side, side)) for i in chosen], self.enhancer.device)
+            for i, face in zip(chosen, as_pictures(self.enhancer(faces, return_dict=False)[0]), strict=True):
+                pictures[i] = face
+        return torch.stack([to_pixel_values(resize(picture, (self.size, self.size))) for picture in pictures])
 
 
 # Evaluation
 
 
 @torch.no_grad()
-def evaluate(model: SegformerForSemanticSegmentation, faces: Faces) -> tuple[torch.Tensor, float]:
-    """IoU of every class and their mean, of all pixels of all faces, at the size of the label maps."""
-    size, device = model.config.sample_size, model.device
+def evaluate(
+    model: SegformerForSemanticSegmentation, faces: Faces, enhancer: torch.nn.Module | None = None
+) -> tuple[torch.Tensor, float]:
+    """IoU of every class and their mean, of all pixels of all faces, at the size of the label maps; of the faces as
+    they are, or as an enhancer makes them."""
+    inputs = Inputs(enhancer, model.config.sample_size)
     training = model.training
     model.eval()
     confusion = torch.zeros(len(LABELS), len(LABELS), dtype=torch.int64)
     for i in range(len(faces)):
         picture, ids = faces[i]
-        shrinks = len(picture) > size
-        picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-        logits = model(to_pixel_values(picture)[None].to(device)).logits
+        logits = model(inputs([picture], [True]).to(model.device)).logits
         prediction = F.interpolate(logits, size=ids.shape, mode="bilinear")[0].argmax(0)
         confusion += confusion_matrix(prediction.cpu(), torch.from_numpy(ids), len(LABELS))
     model.train(training)
@@ -327,10 +389,14 @@ def rate_at(step: int, steps: int) -> float:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse_arguments(arguments)
+    try:
+        enhancer = load_enhancer(options.enhancer, torch_dtype=torch.float32).eval() if options.enhancer else None
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"--enhancer: {' '.join(str(error).split())}") from None
     if options.evaluate:
         model = load(options.evaluate)
         faces = Faces(options.dataset, options.labels, "validation", 2 * model.config.sample_size)
-        per_class, mean = evaluate(model, faces)
+        per_class, mean = evaluate(model, faces, enhancer)
         print("| " + " | ".join(("mean IoU", *LABELS)) + " |\n" + "| --- " * (len(LABELS) + 1) + "|")
         print("| " + " | ".join(f"{value:.3f}" for value in (mean, *per_class.tolist())) + " |")
         return
@@ -350,16 +416,20 @@ def main(arguments: list[str] | None = None) -> None:
     length = options.steps * options.batch_size * accelerator.num_processes
     samples = Samples(faces, length, options.sample_size, options.seed)
     loader = DataLoader(samples, options.batch_size, num_workers=options.num_workers)
+    inputs = Inputs(enhancer and enhancer.to(accelerator.device), options.sample_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=0.01)
     # One scheduler step per optimiser step on every process: so it is not given to `prepare`, which would take more.
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, options.steps))
     model = model.train().to(memory_format=torch.channels_last)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
 
-    weights = class_weights(faces.pixels).to(accelerator.device)
+    weights = class_weights(faces.pixels) if options.class_weights == "root" else torch.ones(len(LABELS))
+    weights = weights.to(accelerator.device)
     start, total = time.time(), 0.0
-    for step, (pixel_values, ids) in enumerate(loader, 1):
-        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
+    for step, (pictures, poor, ids) in enumerate(loader, 1):
+        with accelerator.autocast():
+            pixel_values = inputs(pictures.cpu().numpy(), poor.tolist())
+        pixel_values = pixel_values.to(accelerator.device, memory_format=torch.channels_last)
         loss = parsing_loss(model(pixel_values).logits.float(), ids, weights)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
@@ -373,7 +443,7 @@ def main(arguments: list[str] | None = None) -> None:
             line = f"step {step} loss {total / count:.4f} rate {schedule.get_last_lr()[0]:.2e}"
             total = 0.0
             if validation and accelerator.is_main_process:
-                line += f" mean_iou {evaluate(accelerator.unwrap_model(model), validation)[1]:.4f}"
+                line += f" mean_iou {evaluate(accelerator.unwrap_model(model), validation, enhancer)[1]:.4f}"
             accelerator.print(f"{line} {time.time() - start:.0f} s", flush=True)
         if step % options.save_every == 0 or last:
             accelerator.wait_for_everyone()

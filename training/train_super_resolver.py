@@ -1,4 +1,4 @@
-"""Trains a compact SuperResolver on photographs: any folder of them, or a `datasets` name.
+"""Trains a SuperResolver on photographs: any folder of them, or a `datasets` name.
 
     accelerate launch training/train_super_resolver.py --dataset PHOTOGRAPHS --output_dir OUT
     python training/train_super_resolver.py --dataset PHOTOGRAPHS --evaluate OUT/super_resolver
@@ -26,7 +26,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from hf_faceenh.learning.allocator import keep_freed_memory
 from hf_faceenh.learning.degradation import WORST_BLUR, WORST_NOISE, blur, jpeg, noise
-from hf_faceenh.models.super_resolver import SuperResolver
+from hf_faceenh.learning.metrics import FLAT, flat_noise
+from hf_faceenh.models.super_resolver import ResidualBlock, SuperResolver
 
 CACHE_BYTES = 4 << 30  # decoded pictures kept in memory; the rest is decoded again for every crop
 REDUCTION = (0.5, 1.0)  # a photograph is first reduced by a factor from here: what it holds of noise goes
@@ -38,7 +39,6 @@ COMPRESSED = 0.7  # share of the other inputs that went through JPEG
 BLUR, NOISE, JPEG = 1.0, 0.05, 0.4
 CLIP = 20.0  # largest norm of the gradient of the loss in dB
 FLOOR = 1e-5  # of a crop's squared error in the loss: flat crops, at 50 dB and above, matter no more
-FLAT = 16  # px, side of the squares in which noise is measured
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -57,9 +57,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--num_workers", type=int, default=2)
     parser.add_argument("--scale", type=int, default=2, choices=(1, 2, 4))
-    parser.add_argument("--num_feat", type=int, default=24)
-    parser.add_argument("--num_conv", type=int, default=10)
-    parser.add_argument("--crop_size", type=int, default=96, help="side of the sharp crops in px")
+    parser.add_argument("--architecture", choices=("compact", "residual"), default="residual")
+    parser.add_argument("--num_feat", type=int, default=48)
+    parser.add_argument("--num_block", type=int, default=5, help="of the residual architecture")
+    parser.add_argument("--num_conv", type=int, default=10, help="of the compact architecture")
+    parser.add_argument("--crop_size", type=int, default=128, help="side of the sharp crops in px")
     parser.add_argument("--log_every", type=int, default=50, help="steps")
     parser.add_argument("--save_every", type=int, default=500, help="steps")
     return parser.parse_args(arguments)
@@ -212,19 +214,6 @@ def psnr(image: np.ndarray, target: np.ndarray) -> float:
     return float(-10 * np.log10(np.mean((image / 255.0 - target / 255.0) ** 2)))
 
 
-def flat_noise(image: np.ndarray, target: np.ndarray) -> float:
-    """Standard deviation (of 255) of what is finer than 2 px, in the flattest tenth of the target's squares."""
-
-    def deviation(picture):
-        fine = picture.astype(np.float32) - cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 2)
-        rows, columns = (length // FLAT for length in fine.shape[:2])
-        squares = fine[: rows * FLAT, : columns * FLAT].reshape(rows, FLAT, columns, FLAT, 3)
-        return squares.std(axis=(1, 3, 4)).ravel()
-
-    flattest = np.argsort(deviation(target))[: max(1, target.shape[0] * target.shape[1] // (10 * FLAT**2))]
-    return float(deviation(image)[flattest].mean())
-
-
 @torch.no_grad()
 def evaluate(model: SuperResolver, pictures, seed: int = 0) -> dict[str, dict[str, float]]:
     """PSNR in dB and noise in flat places of 255, of `model` and of bicubic enlargement, for clean and poor inputs."""
@@ -273,15 +262,19 @@ def load(name: str) -> SuperResolver:
 
 
 def new_model(options: argparse.Namespace) -> SuperResolver:
-    """Starts near nearest-neighbour enlargement, with signals that keep their size (He et al. 2015):
-    PyTorch's default lets them fade, and the first thousands of steps go by."""
-    model = SuperResolver("compact", options.scale, options.num_feat, options.num_conv)
-    convolutions = [layer for layer in model.body if isinstance(layer, torch.nn.Conv2d)]
+    """Starts near plain enlargement, with signals that keep their size (He et al. 2015): PyTorch's default lets them
+    fade, and the first thousands of steps go by."""
+    model = SuperResolver(
+        options.architecture, options.scale, options.num_feat, options.num_conv, num_block=options.num_block
+    )
+    convolutions = [layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d)]
     for layer in convolutions:
         torch.nn.init.kaiming_normal_(layer.weight, a=0.25)  # the slope that PReLU starts with
         torch.nn.init.zeros_(layer.bias)
+    ends = [layer.conv2 for layer in model.modules() if isinstance(layer, ResidualBlock)]
     with torch.no_grad():
-        convolutions[-1].weight.mul_(0.1)
+        for layer in (*ends, convolutions[-1]):  # what is added to something begins small
+            layer.weight.mul_(0.1)
     return model
 
 
@@ -314,7 +307,9 @@ def main(arguments: list[str] | None = None) -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate, betas=(0.9, 0.99))
     # One scheduler step per optimiser step on every process: so it is not given to `prepare`, which would take more.
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
-    model, optimizer, loader = accelerator.prepare(model.train(), optimizer, loader)
+    model, optimizer, loader = accelerator.prepare(
+        model.train().to(memory_format=torch.channels_last), optimizer, loader
+    )
 
     def save():
         accelerator.wait_for_everyone()
@@ -323,7 +318,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     start, total = time.time(), 0.0
     for step, (poor, sharp) in enumerate(loader, 1):
-        loss = -psnr_of(model(poor, return_dict=False)[0], sharp)
+        loss = -psnr_of(model(poor.contiguous(memory_format=torch.channels_last), return_dict=False)[0], sharp)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()

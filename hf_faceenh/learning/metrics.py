@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from huggingface_hub import EvalResult
@@ -16,6 +17,7 @@ from hf_faceenh.models.detector import FaceDetector
 
 BATCH = 8  # faces that go through a recognizer at once
 INPUT = "input"  # the enlarged poor faces' name among the models that are measured
+FLAT = 16  # px, side of the squares in which noise is measured
 HIGHEST_PSNR = 100.0  # in dB: what equal pictures have, so that a mean over faces stays a number
 
 
@@ -52,6 +54,7 @@ class Metric:
 METRICS = {
     "psnr": Metric("PSNR in dB", 2, higher_is_better=True),
     "ssim": Metric("SSIM", 3, higher_is_better=True),
+    "noise": Metric("noise in flat places, of 255", 2),
     "identity": Metric("identity distance", 3),
     "landmarks": Metric("landmark error in eye distances", 3),
     "perceptual": Metric("feature distance (not LPIPS)", 3),
@@ -87,7 +90,7 @@ def face_metrics(
         ValueError: for lists of different lengths, pictures of different sizes, or a model of the wrong kind.
     """
     twins = list(zip(enhanced, hq, strict=True))
-    values = {"psnr": [psnr(*pair) for pair in twins], "ssim": [ssim(*pair) for pair in twins]}
+    values = {name: [measure(*pair) for pair in twins] for name, measure in PIXEL_METRICS.items()}
     if recognizer is not None:
         check_recognizer(recognizer)
         values["identity"] = []
@@ -206,6 +209,30 @@ def ssim(enhanced: np.ndarray, hq: np.ndarray) -> float:
             hq, enhanced, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
         )
     )
+
+
+def flat_noise(enhanced: np.ndarray, hq: np.ndarray) -> float:
+    """Standard deviation of what is finer than 2 px, in those tenth of the 16×16 squares where the sharp picture has
+    least of it: mostly skin and background.
+
+    Args:
+        enhanced, hq: `[H, W, 3]` uint8; `H`, `W` ≥ 16.
+
+    Returns:
+        ≥ 0, in steps of 255. The sharp picture's own, above 0 as well, is `flat_noise(hq, hq)`.
+    """
+
+    def deviation(picture: np.ndarray) -> np.ndarray:
+        fine = picture.astype(np.float32) - cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 2)
+        rows, columns = (length // FLAT for length in fine.shape[:2])
+        squares = fine[: rows * FLAT, : columns * FLAT].reshape(rows, FLAT, columns, FLAT, 3)
+        return squares.std(axis=(1, 3, 4)).ravel()
+
+    flattest = np.argsort(deviation(hq))[: max(1, hq.shape[0] * hq.shape[1] // (10 * FLAT**2))]
+    return float(deviation(enhanced)[flattest].mean())
+
+
+PIXEL_METRICS = {"psnr": psnr, "ssim": ssim, "noise": flat_noise}  # that need nothing but the two pictures
 
 
 def bootstrap_interval(

@@ -43,8 +43,9 @@ class ReductionConfig:
     Args:
         target: multiply-accumulates in the end, as a share of the first network's; 1 reduces nothing.
         rounds: reductions to get there, where no layer is relaxed.
-        index_psnr: image quality index: loss of PSNR in dB that a layer may cause in one round.
-        index_identity: likewise, for the distance of the face recognizer's embeddings.
+        index_psnr: image quality index: loss of PSNR in dB that a layer may cause in one round; inf: any.
+        index_identity: likewise, for the distance of the face recognizer's embeddings. Where both are inf, no layer is
+            assessed, and all get the same ratio.
         importance: rank channels by taylor (their effect on the loss) or l2 (the norm of their weights).
         multiple: the channel counts of reduced layers are multiples of it, and at least it.
         largest_ratio: largest share of a layer's channels to remove in one round.
@@ -221,6 +222,11 @@ class Reducer:
             quality_after=trials.assess(smaller),
         )
 
+    @property
+    def _indifferent(self) -> bool:
+        """Whether no loss of quality is too much, so that all layers count as equally sensitive."""
+        return math.isinf(self.config.index_psnr) and math.isinf(self.config.index_identity)
+
     def wanted_macs(self, now: int) -> float:
         """The schedule: in the rounds that are left, the same factor each from `now` to the target. What a relaxed
         layer did not give is so asked of the later rounds."""
@@ -229,6 +235,8 @@ class Reducer:
 
     def _measure_sensitivities(self, trials: "Trials", groups: Sequence[ChannelGroup]) -> None:
         """Of the layers that have never been on trial."""
+        if self._indifferent:
+            return
         for group in groups:
             ratio = max(least_ratio(group.width, self.config), fitting_ratio(group.width, PROBE, self.config))
             if group.name not in self.sensitivities and ratio <= self.config.largest_ratio:
@@ -275,7 +283,8 @@ class Reducer:
             quality = trials.after(group, ratio)
             tried.append(Trial(ratio, quality.psnr, quality.identity))
             lost = self._index_lost(before, quality)
-            self._learn(group, ratio, lost)
+            if not self._indifferent:
+                self._learn(group, ratio, lost)
             if lost <= 1:
                 after = quality
                 break

@@ -1,4 +1,5 @@
-"""SuperResolver: enlarges whole photographs (Real-ESRGAN's two architectures, Wang et al. 2021)."""
+"""SuperResolver: enlarges whole photographs (Real-ESRGAN's two architectures, Wang et al. 2021, and a small residual
+network)."""
 
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import nn
 
-ARCHITECTURES = ("compact", "rrdb")
+ARCHITECTURES = ("compact", "residual", "rrdb")
 SCALES = (1, 2, 4)
 SLOPE = 0.2  # of every leaky ReLU in RRDB
 
@@ -54,20 +55,36 @@ class ResidualInResidualDenseBlock(nn.Module):
         return self.rdb3(self.rdb2(self.rdb1(hidden))) * 0.2 + hidden
 
 
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions, the sum with the input (Lim et al. 2017)."""
+
+    def __init__(self, num_feat: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.activation = nn.PReLU(num_feat)
+        self.conv2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.conv2(self.activation(self.conv1(hidden))) + hidden
+
+
 class SuperResolver(ModelMixin, ConfigMixin):
     """Enlarges pictures by `config.scale`: `[B, 3, H, W]` RGB in [0, 1] → `[B, 3, sH, sW]`, any H, W ≥ 1.
 
-    The modules bear the published state dicts' key names: "compact" those of `SRVGGNetCompact` (`body.i`), "rrdb"
-    those of `RRDBNet` (`conv_first`, `body.i.rdbj.convk`, …).
+    The modules of "compact" and "rrdb" bear the published state dicts' key names: those of `SRVGGNetCompact`
+    (`body.i`) and of `RRDBNet` (`conv_first`, `body.i.rdbj.convk`, …).
 
     Args:
         architecture: "compact" (3×3 convolutions with PReLU at the input's size, then a pixel-shuffle; added to the
-            enlarged input) or "rrdb" (residual-in-residual dense blocks, then twice ×2).
+            enlarged input), "residual" (residual blocks at half the input's size, where a convolution of the same cost
+            sees twice as far, then a pixel-shuffle; added to the input enlarged with bilinear interpolation,
+            which does not ring) or "rrdb"
+            (residual-in-residual dense blocks, then twice ×2).
         scale: 1, 2 or 4. RRDB always enlarges its feature maps by 4; scales 2 and 1 start with a pixel-unshuffle by
             2 and 4.
         num_feat: channels of the feature maps.
         num_conv: compact: convolutions between the first and the last one.
-        num_block: rrdb: residual-in-residual dense blocks.
+        num_block: residual: residual blocks; rrdb: residual-in-residual dense blocks.
         num_grow_ch: rrdb: output channels of the convolutions inside a dense block.
         license: what the weights may be used for, for `hf-faceenh info` and model cards.
 
@@ -98,6 +115,10 @@ class SuperResolver(ModelMixin, ConfigMixin):
             for _ in range(num_conv):
                 layers += [nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.PReLU(num_feat)]
             self.body = nn.ModuleList([*layers, nn.Conv2d(num_feat, 3 * scale**2, 3, padding=1)])
+        elif architecture == "residual":
+            self.conv_first = nn.Conv2d(3 * self._unshuffle**2, num_feat, 3, padding=1)
+            self.body = nn.ModuleList(ResidualBlock(num_feat) for _ in range(num_block))
+            self.conv_last = nn.Conv2d(num_feat, 3 * (self._unshuffle * scale) ** 2, 3, padding=1)
         else:
             self.conv_first = nn.Conv2d(3 * self._unshuffle**2, num_feat, 3, padding=1)
             self.body = nn.ModuleList(ResidualInResidualDenseBlock(num_feat, num_grow_ch) for _ in range(num_block))
@@ -108,13 +129,16 @@ class SuperResolver(ModelMixin, ConfigMixin):
 
     @property
     def _unshuffle(self) -> int:
-        return 4 // self.config.scale if self.config.architecture == "rrdb" else 1
+        return {"compact": 1, "residual": 2, "rrdb": 4 // self.config.scale}[self.config.architecture]
 
     @property
     def receptive_radius(self) -> int:
         """How many input pixels away, at most, an output pixel can see on each side."""
         if self.config.architecture == "compact":
             return self.config.num_conv + 2
+        if self.config.architecture == "residual":
+            # The last pixel of a cell is one pixel further away.
+            return (2 * self.config.num_block + 2) * self._unshuffle + self._unshuffle - 1
         # 3×3 convolutions at the feature maps' size, at ×2 and twice at ×4, in pixels of the feature maps, rounded up;
         # the last pixel of such a cell is up to one cell further away.
         at_feature_size = 1 + 15 * self.config.num_block + 1
@@ -127,18 +151,33 @@ class SuperResolver(ModelMixin, ConfigMixin):
         scale = self.config.scale
         return F.pixel_shuffle(hidden, scale) + F.interpolate(sample, scale_factor=scale, mode="nearest")
 
-    def _rrdb(self, sample: torch.Tensor) -> torch.Tensor:
+    def _residual(self, sample: torch.Tensor) -> torch.Tensor:
+        scale = self.config.scale
+        shuffled = F.pixel_shuffle(self.conv_last(self._blocks(self._first(sample))), self._unshuffle * scale)
+        height, width = (side * scale for side in sample.shape[-2:])
+        enlarged = F.interpolate(sample, scale_factor=scale, mode="bilinear")
+        return shuffled[..., :height, :width] + enlarged
+
+    def _first(self, sample: torch.Tensor) -> torch.Tensor:
+        """The feature maps that the blocks get."""
         height, width = sample.shape[-2:]
-        factor, scale = self._unshuffle, self.config.scale
+        factor = self._unshuffle
         sample = F.pad(sample, (0, -width % factor, 0, -height % factor), mode="replicate")
-        first = self.conv_first(F.pixel_unshuffle(sample, factor))
-        hidden = first
+        return self.conv_first(F.pixel_unshuffle(sample, factor))
+
+    def _blocks(self, hidden: torch.Tensor) -> torch.Tensor:
         for block in self.body:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 hidden = self._gradient_checkpointing_func(block, hidden)
             else:
                 hidden = block(hidden)
-        hidden = first + self.conv_body(hidden)
+        return hidden
+
+    def _rrdb(self, sample: torch.Tensor) -> torch.Tensor:
+        height, width = sample.shape[-2:]
+        scale = self.config.scale
+        first = self._first(sample)
+        hidden = first + self.conv_body(self._blocks(first))
         for conv in (self.conv_up1, self.conv_up2):
             hidden = F.leaky_relu(conv(F.interpolate(hidden, scale_factor=2, mode="nearest")), SLOPE)
         image = self.conv_last(F.leaky_relu(self.conv_hr(hidden), SLOPE))
@@ -158,5 +197,7 @@ class SuperResolver(ModelMixin, ConfigMixin):
                 f"SuperResolver expects [B, 3, H, W] in [0, 1]; got {list(sample.shape)}. "
                 "Convert the picture to RGB and drop the alpha channel first."
             )
-        image = self._compact(sample) if self.config.architecture == "compact" else self._rrdb(sample)
+        image = {"compact": self._compact, "residual": self._residual, "rrdb": self._rrdb}[self.config.architecture](
+            sample
+        )
         return SuperResolverOutput(sample=image) if return_dict else (image,)

@@ -14,6 +14,7 @@ from hf_faceenh.learning.metrics import (
     HIGHEST_PSNR,
     bootstrap_interval,
     face_metrics,
+    flat_noise,
     landmark_error,
     mean_with_interval,
     model_index_results,
@@ -79,10 +80,22 @@ def faces():
 def test_psnr_and_ssim_have_their_textbook_values(faces):
     brighter = [face + np.uint8(10) for face in faces]  # none is above 245
     values = face_metrics([*brighter, faces[0]], [*faces, faces[0]])
-    assert values.keys() == {"psnr", "ssim"}
+    assert values.keys() == {"psnr", "ssim", "noise"}
     assert values["psnr"][:-1] == pytest.approx([20 * math.log10(255 / 10)] * len(faces))
     assert values["psnr"][-1] == HIGHEST_PSNR and values["ssim"][-1] == pytest.approx(1)
     assert all(0.8 < value < 1 for value in values["ssim"][:-1])
+
+
+def test_noise_is_measured_where_the_sharp_picture_is_flat():
+    """Of a picture with one busy and one flat half, noise counts in the flat one only."""
+    rng = np.random.default_rng(0)
+    sharp = np.full((64, 128, 3), 128, np.uint8)
+    sharp[:, 64:] = rng.integers(0, 256, (64, 64, 3))
+    noise = np.zeros_like(sharp, dtype=np.int64)
+    noise[:, 64:] = rng.normal(0, 10, (64, 64, 3))
+    assert flat_noise(sharp, sharp) == 0 == flat_noise((sharp + noise).clip(0, 255).astype(np.uint8), sharp)
+    noise[:, :64] = rng.normal(0, 5, (64, 64, 3)).round()
+    assert flat_noise((sharp + noise).clip(0, 255).astype(np.uint8), sharp) == pytest.approx(5, rel=0.1)
 
 
 def test_identity_and_perceptual_distance_are_zero_for_the_same_face_and_each_faces_own(faces, recognizer, backbone):

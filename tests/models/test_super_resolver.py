@@ -34,7 +34,7 @@ def test_equals_the_published_code(name):
     torch.testing.assert_close(model.eval()(io["input"]).sample, io["output"], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("architecture", ["compact", "rrdb"])
+@pytest.mark.parametrize("architecture", ["compact", "residual", "rrdb"])
 @pytest.mark.parametrize("scale", [1, 2, 4])
 @torch.no_grad()
 def test_any_size(architecture, scale):
@@ -45,16 +45,19 @@ def test_any_size(architecture, scale):
         assert output.sample.shape == (2, 3, height * scale, width * scale)
 
 
-@pytest.mark.parametrize("scale, padding", [(1, (0, 3, 0, 1)), (2, (0, 1, 0, 1))])
+@pytest.mark.parametrize(
+    "architecture, scale, padding",
+    [("rrdb", 1, (0, 3, 0, 1)), ("rrdb", 2, (0, 1, 0, 1)), ("residual", 2, (0, 1, 0, 1))],
+)
 @torch.no_grad()
-def test_rrdb_repeats_the_last_pixels_of_odd_sizes(scale, padding):
-    model = small("rrdb", scale)
+def test_the_last_pixels_of_odd_sizes_are_repeated(architecture, scale, padding):
+    model = small(architecture, scale)
     picture = torch.rand(1, 3, 11, 13)
     padded = torch.nn.functional.pad(picture, padding, mode="replicate")
     torch.testing.assert_close(model(picture).sample, model(padded).sample[..., : 11 * scale, : 13 * scale])
 
 
-@pytest.mark.parametrize("architecture", ["compact", "rrdb"])
+@pytest.mark.parametrize("architecture", ["compact", "residual", "rrdb"])
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_receptive_radius(architecture, scale):
     model = small(architecture, scale)
@@ -69,7 +72,7 @@ def test_receptive_radius(architecture, scale):
     assert radius - 1 <= seen <= radius
 
 
-@pytest.mark.parametrize("architecture", ["compact", "rrdb"])
+@pytest.mark.parametrize("architecture", ["compact", "residual", "rrdb"])
 def test_save_and_load(architecture, tmp_path):
     model = small(architecture)
     model.save_pretrained(tmp_path)

@@ -97,7 +97,9 @@ def test_every_model_at_every_level_and_all_of_them(results):
         for level, pictures in (("weak", 3), ("strong", 3), ("overall", 6))
         for model in ("input", "pipeline", "gpen")
     ]
-    assert all(row["metrics"].keys() == {"psnr", "ssim", "identity", "landmarks", "perceptual"} for row in rows)
+    assert all(
+        row["metrics"].keys() == {"psnr", "ssim", "noise", "identity", "landmarks", "perceptual"} for row in rows
+    )
     for model in ("input", "pipeline", "gpen"):
         weak, strong, overall = (row(results, model, level)["metrics"] for level in ("weak", "strong", "overall"))
         for name in ("psnr", "identity"):
@@ -177,6 +179,24 @@ def test_the_rows_make_a_model_cards_results(results):
     }
 
 
+def test_faces_that_another_program_made_are_measured_as_well(evaluate, data, models, tmp_path):
+    for level in ("weak", "strong"):
+        (tmp_path / "other" / level).mkdir(parents=True)
+        for path in (data / level).glob("*.png"):
+            with Image.open(data / "sharp" / path.name) as sharp:
+                sharp.save(tmp_path / "other" / level / f"{path.stem}.bmp")
+    arguments = ["--hq", data / "sharp", "--lq", data / "weak", data / "strong", "--model", models / "gpen"]
+    arguments += ["--made", tmp_path / "other", "--output_dir", tmp_path / "out"]
+    evaluate(list(map(str, arguments)))
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    other = [row for row in rows if row["model"] == str(tmp_path / "other")]
+    assert [row["level"] for row in other] == ["weak", "strong", "overall"]
+    assert all(row["metrics"]["psnr"]["mean"] == 100 for row in other)  # the sharp faces themselves
+    (tmp_path / "other" / "strong" / "b.bmp").unlink()
+    with pytest.raises(ValueError, match=r"expected an enhanced b.png in .*strong"):
+        evaluate(list(map(str, arguments)))
+
+
 def test_without_instruments_only_pixels_are_compared(evaluate, data, models, tmp_path, capsys):
     (tmp_path / "sharp").mkdir()
     for path in (data / "sharp").glob("*.png"):
@@ -184,7 +204,10 @@ def test_without_instruments_only_pixels_are_compared(evaluate, data, models, tm
     levels = ["--lq", str(data / "weak"), "--model", str(models / "gpen"), "--device", "cpu"]
     evaluate(["--hq", str(tmp_path / "sharp"), *levels])
     printed = capsys.readouterr().out
-    assert "| model | faces | PSNR in dB ↑ | SSIM ↑ |\n" in printed and "overall" not in printed
+    assert (
+        "| model | faces | PSNR in dB ↑ | SSIM ↑ | noise in flat places, of 255 ↓ |\n" in printed
+        and "overall" not in printed
+    )
     assert "Measured at 32 px" in printed  # GPEN's size
     (tmp_path / "sharp" / "metadata.jsonl").write_text('{"file_name": "a.png"}\n')  # any imagefolder may have one
     evaluate(["--hq", str(tmp_path / "sharp"), *levels])

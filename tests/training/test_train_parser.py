@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -100,11 +101,13 @@ def test_a_perfect_parser_has_iou_1(tmp_path):
 def test_samples_keep_labels_on_the_picture_and_swap_sides_when_mirrored(tmp_path, monkeypatch):
     monkeypatch.setattr(train_parser, "POOR_SHARE", 0)
     monkeypatch.setattr(train_parser, "GREY_SHARE", 0)
+    monkeypatch.setattr(train_parser, "COVERED_SHARE", 0)
     faces = train_parser.Faces(*map(str, make_faces(tmp_path, 1)), "train", 2 * SIZE)
     samples = train_parser.Samples(faces, 12, SIZE, seed=0)
     seen = set()
     for i in range(len(samples)):
-        pixel_values, ids = samples[i]
+        picture, _, ids = samples[i]
+        pixel_values = train_parser.to_pixel_values(picture.numpy())
         red, green, _ = F.avg_pool2d(pixel_values, 2)
         left, right = (ids == train_parser.LABELS.index(name) for name in ("l_eye", "r_eye"))
         assert left.nonzero()[:, 1].float().mean() > right.nonzero()[:, 1].float().mean()
@@ -119,8 +122,36 @@ def test_samples_keep_labels_on_the_picture_and_swap_sides_when_mirrored(tmp_pat
 def test_samples_are_reproducible(tmp_path):
     faces = train_parser.Faces(*map(str, make_faces(tmp_path, 2)), "train", 2 * SIZE)
     first, again = (train_parser.Samples(faces, 4, SIZE, seed=3) for _ in range(2))
-    assert all(torch.equal(a, b) for i in range(4) for a, b in zip(first[i], again[i], strict=True))
+    assert all(torch.equal(first[i][0], again[i][0]) and torch.equal(first[i][2], again[i][2]) for i in range(4))
+    assert [first[i][1] for i in range(4)] == [again[i][1] for i in range(4)]
     assert not torch.equal(first[0][0], train_parser.Samples(faces, 4, SIZE, seed=4)[0][0])
+
+
+def test_a_cover_hides_little_and_changes_no_label(tmp_path, monkeypatch):
+    faces = train_parser.Faces(*map(str, make_faces(tmp_path, 1)), "train", 2 * SIZE)
+    for name in ("POOR_SHARE", "GREY_SHARE"):
+        monkeypatch.setattr(train_parser, name, 0)
+    monkeypatch.setattr(train_parser, "COVERED_SHARE", 0)
+    bare = train_parser.Samples(faces, 40, SIZE, seed=0)
+    bare = [bare[i] for i in range(40)]
+    monkeypatch.setattr(train_parser, "COVERED_SHARE", 1)
+    covered = train_parser.Samples(faces, 40, SIZE, seed=0)
+    covered = [covered[i] for i in range(40)]
+    changed = [float((a[0] != b[0]).any(dim=2).float().mean()) for a, b in zip(bare, covered, strict=True)]
+    assert 0.01 < np.mean(changed) < 0.3 and max(changed) < 0.7
+    assert all(torch.equal(a[2], b[2]) for a, b in zip(bare, covered, strict=True))
+
+
+def test_only_poor_faces_go_through_the_enhancer():
+    """An enhancer that makes everything white."""
+    enhancer = torch.nn.Module()
+    enhancer.forward = lambda faces, return_dict: (torch.ones_like(faces),)
+    enhancer.config, enhancer.device = SimpleNamespace(sample_size=32), torch.device("cpu")
+    pictures = [np.full((SIZE, SIZE, 3), 100, np.uint8)] * 2
+    white = train_parser.to_pixel_values(np.full((SIZE, SIZE, 3), 255, np.uint8))
+    plain, enhanced = train_parser.Inputs(enhancer, SIZE)(pictures, [False, True])
+    assert torch.equal(enhanced, white) and torch.equal(plain, train_parser.to_pixel_values(pictures[0]))
+    assert torch.equal(train_parser.Inputs(None, SIZE)(pictures, [True, True])[1], plain)
 
 
 def test_regions_are_mapped_by_name():
