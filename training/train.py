@@ -182,7 +182,7 @@ class Trainer:
         if self.options.compile:
             self.model.compile()
         self.model, self.optimizer = accelerator.prepare(self.model, self.optimizer)
-        self.loss.to(accelerator.device)
+        self.loss.to(accelerator.device, memory_format=torch.channels_last)
         self.ema.to(accelerator.device)
         if self.recognizer:
             self.recognizer.to(accelerator.device)

@@ -32,7 +32,7 @@ Loss = Callable[[torch.Tensor, Batch], torch.Tensor]  # (enhanced faces, batch) 
 Average = Callable[[torch.Tensor], torch.Tensor]  # over all processes
 
 PROBE = 1 / 8  # ratio at which a layer's sensitivity is first measured
-SPREAD = 4.0  # how far a layer's sensitivity, measured on a few faces, may move its ratio from the others'
+SPREAD = 4.0  # how far a layer's price, measured on a few faces, may move its ratio from the others'
 LEAST_SIDE = 32  # in px; on smaller faces a recognizer sees nobody
 
 
@@ -193,7 +193,7 @@ class Reducer:
         scores = importance(copy, batches, loss, self.config.importance)
         trials = Trials(copy, {name: average(s) for name, s in scores.items()}, batches, recognizer, average)
 
-        # 2. A ratio for every layer: together they meet the schedule, each according to its sensitivity.
+        # 2. A ratio for every layer: together they meet the schedule, each according to its price.
         ratios, due = {}, wanted < macs_before
         if due:
             self._measure_sensitivities(trials, groups)
@@ -243,23 +243,21 @@ class Reducer:
                 self._learn(group, ratio, self._index_lost(trials.before(group), trials.after(group, ratio)))
 
     def _ratios(self, model: Reducible, groups: Sequence[ChannelGroup], wanted: float) -> dict[str, float]:
-        """A common factor over each layer's sensitivity, found by bisection: the smallest that leaves no more than
-        `wanted` multiply-accumulates, or the largest there is."""
-        known = [self.sensitivities[group.name] for group in groups if group.name in self.sensitivities]
-        typical = float(torch.tensor(known).median()) if known else 1.0
-        relative = {
-            group.name: min(max(self.sensitivities.get(group.name, typical) / typical, 1 / SPREAD), SPREAD)
-            for group in groups
-        }
+        """A common factor over each layer's price, found by bisection: the smallest that leaves no more than `wanted`
+        multiply-accumulates, or the largest there is."""
+
+        def macs_left(ratios: Mapping[str, float]) -> int:
+            widths = {group.name: round(group.width * (1 - ratios.get(group.name, 0))) for group in groups}
+            return _macs(type(model), reduced_config(model, widths))
+
+        prices = self._prices(groups, macs_left)
+        typical = float(torch.tensor(list(prices.values())).median())
+        relative = {name: min(max(price / typical, 1 / SPREAD), SPREAD) for name, price in prices.items()}
 
         def ratios(factor: float) -> dict[str, float]:
             return {
                 group.name: fitting_ratio(group.width, factor / relative[group.name], self.config) for group in groups
             }
-
-        def macs_left(ratios: Mapping[str, float]) -> int:
-            widths = {group.name: round(group.width * (1 - ratios[group.name])) for group in groups}
-            return _macs(type(model), reduced_config(model, widths))
 
         low, high = 0.0, SPREAD * self.config.largest_ratio
         for _ in range(12):  # 12 bisections place the factor within 0.0005
@@ -268,12 +266,27 @@ class Reducer:
                 low = middle
             else:
                 high = middle
-        # Equally sensitive layers take their next step at the same factor, and may so remove too much together.
+        # Layers of one price take their next step at the same factor, and may so remove too much together.
         chosen, next_step = ratios(low), ratios(high)
-        for name in sorted(relative, key=lambda name: self.sensitivities.get(name, typical)):
+        for name in sorted(prices, key=prices.__getitem__):
             if chosen[name] < next_step[name] and macs_left(chosen) > wanted:
                 chosen[name] = next_step[name]
         return chosen
+
+    def _prices(
+        self, groups: Sequence[ChannelGroup], macs_left: Callable[[Mapping[str, float]], int]
+    ) -> dict[str, float]:
+        """Layer → share of the quality index lost per multiply-accumulate saved; the same for all where no quality is
+        assessed. Ratios in proportion to 1/price cost least, if what a layer loses grows with its ratio's square."""
+        if self._indifferent:
+            return {group.name: 1.0 for group in groups}
+        known = [self.sensitivities[group.name] for group in groups if group.name in self.sensitivities]
+        typical = float(torch.tensor(known).median()) if known else 1.0
+        now, prices = macs_left({}), {}
+        for group in groups:
+            saved = now - macs_left({group.name: (group.width - 1) / group.width})
+            prices[group.name] = self.sensitivities.get(group.name, typical) / saved
+        return prices
 
     def _settle(self, trials: "Trials", group: ChannelGroup, asked: float) -> LayerReduction:
         """`asked`, halved until the quality after the layer stays within the index; at last 0."""
