@@ -287,12 +287,13 @@ class Trainer:
         return FaceEnhancerOutput(*self.model(lq, return_features=return_features, return_dict=False))
 
     def _discriminator_step(self, batches: list[dict], enhanced: list[torch.Tensor]) -> dict[str, float]:
-        if self.discriminator is None:
+        number, rest = divmod(self.progress.step, self.options.discriminator_every)
+        if self.discriminator is None or rest:
             return {}
         terms: dict[str, float] = {}
         for batch, faces in zip(batches, enhanced, strict=True):
             with self.accelerator.autocast():
-                own = self.discriminator_loss(self.discriminator, batch["hq"], faces, batch["lq"], self.progress.step)
+                own = self.discriminator_loss(self.discriminator, batch["hq"], faces, batch["lq"], number)
             self.accelerator.backward(self.discriminator_loss.total(own) / len(batches))
             add_terms(terms, own, 1 / len(batches))
         self._average_gradients(self.discriminator.parameters())
@@ -696,8 +697,11 @@ def parse(arguments: list[str] | None = None) -> tuple[TrainingOptions, str]:
 
 def check(options: TrainingOptions, resolved: str) -> None:
     """Raises a `TrainingError` for options that do not go together, or not with the run that is resumed."""
-    counts = ("rounds", "steps_per_round", "tune_rounds", "reduce_every", "batch_size", "assessed_faces")
-    for name in (*counts, "gradient_accumulation_steps", "checkpoint_every", "keep_checkpoints", "max_nonfinite"):
+    counts = (
+        *("rounds", "steps_per_round", "tune_rounds", "reduce_every", "batch_size", "gradient_accumulation_steps"),
+        *("discriminator_every", "assessed_faces", "checkpoint_every", "keep_checkpoints", "max_nonfinite"),
+    )
+    for name in counts:
         if getattr(options, name) < 1:
             raise TrainingError(f"--{name} must be at least 1; got {getattr(options, name)}.")
     if options.prune_only and not (options.init or options.resume):

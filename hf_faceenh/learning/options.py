@@ -39,6 +39,7 @@ class TrainingOptions:
         gradient_accumulation_steps: backward passes per optimiser step.
         learning_rate: of the enhancer (Adam).
         discriminator_learning_rate: of the discriminator (Adam).
+        discriminator_every: steps from one step of the discriminator to its next; 1: it learns in every step.
         warmup_steps: steps over which the learning rate rises from 0.
         schedule: how the learning rate falls to 0 in the rounds at the end; constant: not at all.
         max_grad_norm: longest gradient; longer ones are shortened to it.
@@ -84,6 +85,7 @@ class TrainingOptions:
     gradient_accumulation_steps: int = 1
     learning_rate: float = 1e-3
     discriminator_learning_rate: float = 1e-3
+    discriminator_every: int = 1
     warmup_steps: int = 100
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     max_grad_norm: float = 1.0

@@ -178,6 +178,20 @@ def test_accumulated_batches_are_one_large_batch(faces, tmp_path):
         torch.testing.assert_close(weights(tmp_path / "split")[name], value, atol=1e-4, rtol=0)
 
 
+def test_the_discriminator_learns_in_every_kth_step(faces, tmp_path):
+    process = run(
+        *command(faces, tmp_path, *QUICK, "--rounds", 1, "--reduction.target", 1, "--discriminator_every", 3),
+    )
+    assert process.returncode == 0, process.stderr
+    (*_, checkpoint) = sorted((tmp_path / "checkpoints").iterdir(), key=lambda path: path.stat().st_mtime)
+    state = torch.load(checkpoint / "state.pt", weights_only=True)
+    steps = {
+        name: {int(entry["step"]) for entry in state[name]["state"].values()}
+        for name in ("optimizer", "discriminator_optimizer")
+    }
+    assert steps == {"optimizer": {4}, "discriminator_optimizer": {2}}  # in the first and the fourth
+
+
 def test_what_is_not_finite_is_skipped_counted_and_ends_the_run(faces, tmp_path):
     process = run(*command(faces, tmp_path, *QUICK, "--learning_rate", 1e30, "--max_nonfinite", 3))
     assert process.returncode == 1
