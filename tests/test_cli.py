@@ -359,7 +359,10 @@ def test_ctrl_c_leaves_only_whole_pictures(model, photo, tmp_path):
     (tmp_path / "in").mkdir()
     for index in range(200):
         photo.save(tmp_path / "in" / f"{index:03}.png")
+    # A shell starts what runs in the background with this signal ignored, and a child inherits that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     running = process("enhance", tmp_path / "in", "-o", tmp_path / "out", "--model", model, "--json")
+    signal.signal(signal.SIGINT, before)
     assert json.loads(running.stdout.readline())["faces"]
     time.sleep(0.1)
     running.send_signal(signal.SIGINT)
