@@ -56,11 +56,8 @@ def main(arguments: list[str] | None = None) -> None:
     for folder in args.lq:
         target = args.output_dir / folder.resolve().name
         target.mkdir(parents=True, exist_ok=True)
-        seconds, pixels, paths = (
-            0.0,
-            0,
-            sorted(p for p in folder.iterdir() if p.suffix in Image.registered_extensions()),
-        )
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in Image.registered_extensions())
+        seconds, pixels = 0.0, 0
         for path in paths:
             picture = np.asarray(Image.open(path).convert("RGB"))
             started = time.perf_counter()

@@ -8,8 +8,8 @@ size. Every model gets the poor face enlarged to its own `sample_size` with bicu
 every model's difference to it is also taken face by face.
 
 PSNR and SSIM always; `--recognizer` adds the identity distance, `--backbone` the distance of that network's features
-(not LPIPS), and landmarks in metadata.jsonl the error of the points that the bundled detector finds. `--made`
-adds what any other program made of the same poor faces, whatever its size. With `--output_dir` also results.json, with
+(not LPIPS), and landmarks in metadata.jsonl the error of the points that the bundled detector finds. `--made` adds
+what any other program made of the same poor faces, whatever its size. With `--output_dir` also results.json, with
 every face's values, results.md, and for every folder of poor faces a contact sheet of poor | each model | sharp.
 """
 
@@ -133,20 +133,20 @@ def landmarks_for(args: argparse.Namespace, levels: dict[str, list[Path]]) -> di
     return None
 
 
-def check_made(folders: Sequence[Path], levels: dict[str, list[Path]]) -> None:
-    """Raises a `ValueError` unless there is a picture for every poor face."""
-    for folder in folders:
-        for level, paths in levels.items():
-            for path in paths:
-                if made_face(folder, level, path) is None:
-                    raise ValueError(f"--made {folder}: expected an enhanced {path.name} in {folder / level}.")
+def made_faces(folder: Path, levels: dict[str, list[Path]]) -> dict[Path, Path]:
+    """Poor face → what another program made of it: the picture of its level and name, of whatever format.
 
-
-def made_face(folder: Path, level: str, poor: Path) -> Path | None:
-    """What another program made of a poor face: the picture of its name, of whatever format."""
-    known = Image.registered_extensions()
-    found = (path for path in (folder / level).glob(f"{poor.stem}.*") if path.suffix.lower() in known)
-    return next(found, None)
+    Raises:
+        ValueError: where one is missing.
+    """
+    known, made = Image.registered_extensions(), {}
+    for level, paths in levels.items():
+        pictures = {path.stem: path for path in (folder / level).glob("*") if path.suffix.lower() in known}
+        for path in paths:
+            if path.stem not in pictures:
+                raise ValueError(f"--made {folder}: expected an enhanced {path.name} in {folder / level}.")
+            made[path] = pictures[path.stem]
+    return made
 
 
 # One batch of faces
@@ -182,7 +182,7 @@ class Evaluation:
         size: side in px to measure at.
         instruments: recognizer, backbone and detector, for `face_metrics`.
         landmarks: file name → landmarks in px of the sharp file.
-        made: folders of other programs' faces.
+        made: name of another program → poor face → its enhanced face, as of `made_faces`.
     """
 
     def __init__(
@@ -191,7 +191,7 @@ class Evaluation:
         size: int,
         instruments: dict[str, torch.nn.Module | None],
         landmarks: dict[str, np.ndarray] | None,
-        made: Sequence[Path] = (),
+        made: dict[str, dict[Path, Path]],
     ):
         self.models, self.size, self.instruments, self.landmarks = models, size, instruments, landmarks
         self.made = made
@@ -220,9 +220,8 @@ class Evaluation:
         for name, model in self.models.items():
             columns[name], seconds = enhance(model, poor, self.size)
             self.seconds[name] += seconds
-        for folder in self.made:
-            faces = [read_square(made_face(folder, level, path)) for path in paths]
-            columns[str(folder)] = [resize(face, (self.size, self.size)) for face in faces]
+        for name, faces in self.made.items():
+            columns[name] = [resize(read_square(faces[path]), (self.size, self.size)) for path in paths]
         self.faces += len(paths)
 
         landmarks = None
@@ -278,7 +277,7 @@ def rows_of(evaluation: Evaluation, faces: dict[str, list[str]]) -> list[dict]:
         faces: level → names of its faces.
     """
     rows, everything = [], sum(faces.values(), [])
-    models = (INPUT, *evaluation.models, *map(str, evaluation.made))
+    models = (INPUT, *evaluation.models, *evaluation.made)
     for level, names in faces.items():
         for model in models:
             values = evaluation.values[level, model]
@@ -350,7 +349,7 @@ def main(arguments: list[str] | None = None) -> None:
         args.output_dir.mkdir(parents=True, exist_ok=True)
     device = find_device(args.device)
     levels = levels_of(args.lq)
-    check_made(args.made, levels)
+    made = {str(folder): made_faces(folder, levels) for folder in args.made}
     landmarks = landmarks_for(args, levels)
     models = {name: load_enhancer(name, torch_dtype=torch.float32).to(device).eval() for name in args.model}
     instruments = {}
@@ -363,7 +362,7 @@ def main(arguments: list[str] | None = None) -> None:
     instruments["detector"] = None if landmarks is None else FaceDetector.from_pretrained(detector).to(device)
 
     size = args.size or next(iter(models.values())).config.sample_size
-    evaluation = Evaluation(models, size, instruments, landmarks, args.made)
+    evaluation = Evaluation(models, size, instruments, landmarks, made)
     sheets = {name: evaluation.level(name, paths, args.hq, args.batch_size) for name, paths in levels.items()}
     results = {
         "size": size,

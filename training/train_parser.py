@@ -247,9 +247,7 @@ def cover(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         kind = rng.choice(["strand", "rim", "patch"], p=[0.6, 0.25, 0.15])
         if kind == "strand":
             middle = (np.add(start, end) / 2 + rng.normal(0, side / 12, 2)).astype(int).tolist()
-            cv2.polylines(
-                covered, [np.int32([start, middle, end])], False, colour, int(rng.integers(1, 4)), cv2.LINE_AA
-            )
+            cv2.polylines(covered, [np.int32([start, middle, end])], False, colour, width, cv2.LINE_AA)
         elif kind == "rim":
             axes = rng.integers(side // 20, side // 8, 2).tolist()
             cv2.ellipse(covered, start, axes, 0, 0, 360, colour, width, cv2.LINE_AA)
@@ -291,23 +289,29 @@ class Samples(Dataset):
         return torch.from_numpy(picture), bool(poor), torch.from_numpy(ids.astype(np.int64))
 
 
-class Inputs:
-    """Pictures → the parser's `pixel_values`, through an enhancer where there is one."""
+@torch.no_grad()
+def parser_inputs(
+    pictures: Sequence[np.ndarray], poor: Sequence[bool], size: int, enhancer: torch.nn.Module | None = None
+) -> torch.Tensor:
+    """Pictures → the parser's `pixel_values`; the poor ones through the enhancer, where there is one.
 
-    def __init__(self, enhancer: torch.nn.Module | None, size: int):
-        self.enhancer, self.size = enhancer, size
+    Args:
+        pictures: `[H, H, 3]` uint8 each.
+        poor: which of them are poor.
+        size: S of the parser.
+        enhancer: any face enhancer.
 
-    @torch.no_grad()
-    def __call__(self, pictures: Sequence[np.ndarray], poor: Sequence[bool]) -> torch.Tensor:
-        """`[S, S, 3]` uint8 each, and which of them to enhance → `[B, 3, S, S]` float32."""
-        pictures = list(pictures)
-        chosen = [i for i, is_poor in enumerate(poor) if is_poor] if self.enhancer else []
-        if chosen:
-            side = self.enhancer.config.sample_size
-            faces = as_batch([resize(pictures[i], (side, side)) for i in chosen], self.enhancer.device)
-            for i, face in zip(chosen, as_pictures(self.enhancer(faces, return_dict=False)[0]), strict=True):
-                pictures[i] = face
-        return torch.stack([to_pixel_values(resize(picture, (self.size, self.size))) for picture in pictures])
+    Returns:
+        `[B, 3, S, S]` float32.
+    """
+    pictures = list(pictures)
+    chosen = [i for i, is_poor in enumerate(poor) if is_poor] if enhancer else []
+    if chosen:
+        side = enhancer.config.sample_size
+        faces = as_batch([resize(pictures[i], (side, side)) for i in chosen], enhancer.device)
+        for i, face in zip(chosen, as_pictures(enhancer(faces, return_dict=False)[0]), strict=True):
+            pictures[i] = face
+    return torch.stack([to_pixel_values(resize(picture, (size, size))) for picture in pictures])
 
 
 # Evaluation
@@ -319,13 +323,13 @@ def evaluate(
 ) -> tuple[torch.Tensor, float]:
     """IoU of every class and their mean, of all pixels of all faces, at the size of the label maps; of the faces as
     they are, or as an enhancer makes them."""
-    inputs = Inputs(enhancer, model.config.sample_size)
     training = model.training
     model.eval()
     confusion = torch.zeros(len(LABELS), len(LABELS), dtype=torch.int64)
     for i in range(len(faces)):
         picture, ids = faces[i]
-        logits = model(inputs([picture], [True]).to(model.device)).logits
+        pixel_values = parser_inputs([picture], [True], model.config.sample_size, enhancer)
+        logits = model(pixel_values.to(model.device)).logits
         prediction = F.interpolate(logits, size=ids.shape, mode="bilinear")[0].argmax(0)
         confusion += confusion_matrix(prediction.cpu(), torch.from_numpy(ids), len(LABELS))
     model.train(training)
@@ -416,7 +420,7 @@ def main(arguments: list[str] | None = None) -> None:
     length = options.steps * options.batch_size * accelerator.num_processes
     samples = Samples(faces, length, options.sample_size, options.seed)
     loader = DataLoader(samples, options.batch_size, num_workers=options.num_workers)
-    inputs = Inputs(enhancer and enhancer.to(accelerator.device), options.sample_size)
+    enhancer = enhancer and enhancer.to(accelerator.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=0.01)
     # One scheduler step per optimiser step on every process: so it is not given to `prepare`, which would take more.
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, options.steps))
@@ -428,7 +432,7 @@ def main(arguments: list[str] | None = None) -> None:
     start, total = time.time(), 0.0
     for step, (pictures, poor, ids) in enumerate(loader, 1):
         with accelerator.autocast():
-            pixel_values = inputs(pictures.cpu().numpy(), poor.tolist())
+            pixel_values = parser_inputs(pictures.cpu().numpy(), poor.tolist(), options.sample_size, enhancer)
         pixel_values = pixel_values.to(accelerator.device, memory_format=torch.channels_last)
         loss = parsing_loss(model(pixel_values).logits.float(), ids, weights)
         accelerator.backward(loss)

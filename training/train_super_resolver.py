@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hf_faceenh.learning.allocator import keep_freed_memory
 from hf_faceenh.learning.degradation import WORST_BLUR, WORST_NOISE, blur, jpeg, noise
-from hf_faceenh.learning.metrics import FLAT, flat_noise
+from hf_faceenh.learning.metrics import FLAT, flat_noise, markdown_table, psnr
 from hf_faceenh.models.super_resolver import ResidualBlock, SuperResolver
 
 CACHE_BYTES = 4 << 30  # decoded pictures kept in memory; the rest is decoded again for every crop
@@ -209,11 +209,6 @@ def slightly_poor(sharp: np.ndarray, scale: int, rng: np.random.Generator) -> np
     return cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1]
 
 
-def psnr(image: np.ndarray, target: np.ndarray) -> float:
-    """In dB, over all RGB values of two uint8 pictures."""
-    return float(-10 * np.log10(np.mean((image / 255.0 - target / 255.0) ** 2)))
-
-
 @torch.no_grad()
 def evaluate(model: SuperResolver, pictures, seed: int = 0) -> dict[str, dict[str, float]]:
     """PSNR in dB and noise in flat places of 255, of `model` and of bicubic enlargement, for clean and poor inputs."""
@@ -244,11 +239,9 @@ def evaluate(model: SuperResolver, pictures, seed: int = 0) -> dict[str, dict[st
 def table(figures: dict[str, dict[str, float]]) -> str:
     """`evaluate`'s figures as a Markdown table."""
     names = list(next(iter(figures.values())))
-    lines = ["| input | " + " | ".join(names) + " |", "| --- " * (len(names) + 1) + "|"]
-    lines += [
-        f"| {kind} | " + " | ".join(f"{row[name]:.2f}" for name in names) + " |" for kind, row in figures.items()
-    ]
-    return "\n".join(lines)
+    return markdown_table(
+        ["input", *names], [[kind, *(f"{row[name]:.2f}" for name in names)] for kind, row in figures.items()]
+    )
 
 
 # Training
@@ -307,9 +300,8 @@ def main(arguments: list[str] | None = None) -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate, betas=(0.9, 0.99))
     # One scheduler step per optimiser step on every process: so it is not given to `prepare`, which would take more.
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
-    model, optimizer, loader = accelerator.prepare(
-        model.train().to(memory_format=torch.channels_last), optimizer, loader
-    )
+    model = model.train().to(memory_format=torch.channels_last)
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
 
     def save():
         accelerator.wait_for_everyone()

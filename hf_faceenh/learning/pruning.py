@@ -45,7 +45,7 @@ class ReductionConfig:
         rounds: reductions to get there, where no layer is relaxed.
         index_psnr: image quality index: loss of PSNR in dB that a layer may cause in one round; inf: any.
         index_identity: likewise, for the distance of the face recognizer's embeddings. Where both are inf, no layer is
-            assessed, and all get the same ratio.
+            relaxed, and all get the same ratio.
         importance: rank channels by taylor (their effect on the loss) or l2 (the norm of their weights).
         multiple: the channel counts of reduced layers are multiples of it, and at least it.
         largest_ratio: largest share of a layer's channels to remove in one round.
@@ -276,8 +276,8 @@ class Reducer:
     def _prices(
         self, groups: Sequence[ChannelGroup], macs_left: Callable[[Mapping[str, float]], int]
     ) -> dict[str, float]:
-        """Layer → share of the quality index lost per multiply-accumulate saved; the same for all where no quality is
-        assessed. Ratios in proportion to 1/price cost least, if what a layer loses grows with its ratio's square."""
+        """Layer → share of the quality index lost per multiply-accumulate saved; the same for all where no loss is too
+        much. Ratios in proportion to 1/price cost least, if what a layer loses grows with its ratio's square."""
         if self._indifferent:
             return {group.name: 1.0 for group in groups}
         known = [self.sensitivities[group.name] for group in groups if group.name in self.sensitivities]
@@ -296,8 +296,7 @@ class Reducer:
             quality = trials.after(group, ratio)
             tried.append(Trial(ratio, quality.psnr, quality.identity))
             lost = self._index_lost(before, quality)
-            if not self._indifferent:
-                self._learn(group, ratio, lost)
+            self._learn(group, ratio, lost)
             if lost <= 1:
                 after = quality
                 break

@@ -77,9 +77,8 @@ class SuperResolver(ModelMixin, ConfigMixin):
     Args:
         architecture: "compact" (3×3 convolutions with PReLU at the input's size, then a pixel-shuffle; added to the
             enlarged input), "residual" (residual blocks at half the input's size, where a convolution of the same cost
-            sees twice as far, then a pixel-shuffle; added to the input enlarged with bilinear interpolation,
-            which does not ring) or "rrdb"
-            (residual-in-residual dense blocks, then twice ×2).
+            sees twice as far, then a pixel-shuffle; added to the input enlarged with bilinear interpolation, which
+            does not ring) or "rrdb" (residual-in-residual dense blocks, then twice ×2).
         scale: 1, 2 or 4. RRDB always enlarges its feature maps by 4; scales 2 and 1 start with a pixel-unshuffle by
             2 and 4.
         num_feat: channels of the feature maps.
@@ -197,7 +196,5 @@ class SuperResolver(ModelMixin, ConfigMixin):
                 f"SuperResolver expects [B, 3, H, W] in [0, 1]; got {list(sample.shape)}. "
                 "Convert the picture to RGB and drop the alpha channel first."
             )
-        image = {"compact": self._compact, "residual": self._residual, "rrdb": self._rrdb}[self.config.architecture](
-            sample
-        )
+        image = getattr(self, f"_{self.config.architecture}")(sample)
         return SuperResolverOutput(sample=image) if return_dict else (image,)

@@ -269,8 +269,8 @@ def test_the_schedule_is_met_where_nothing_is_relaxed(make, multiple):
         reduction = reducer.reduce(model, [batch], l2_loss)
         assert reduction.wanted_macs <= first * 0.3 ** (number / 3) + 1
         assert reduction.macs_after == macs(reduction.model) <= reduction.wanted_macs
-        if multiple == 1:  # larger steps overshoot more
-            assert reduction.macs_after > 0.9 * reduction.wanted_macs
+        if multiple == 1:  # larger steps overshoot more: one channel of this GPEN holds up to 9 %
+            assert reduction.macs_after > (0.93 if make is gpen else 0.95) * reduction.wanted_macs
         for layer in reduction.layers:
             assert layer.kept == layer.asked <= 0.5
         model = reduction.model

@@ -149,9 +149,9 @@ def test_only_poor_faces_go_through_the_enhancer():
     enhancer.config, enhancer.device = SimpleNamespace(sample_size=32), torch.device("cpu")
     pictures = [np.full((SIZE, SIZE, 3), 100, np.uint8)] * 2
     white = train_parser.to_pixel_values(np.full((SIZE, SIZE, 3), 255, np.uint8))
-    plain, enhanced = train_parser.Inputs(enhancer, SIZE)(pictures, [False, True])
+    plain, enhanced = train_parser.parser_inputs(pictures, [False, True], SIZE, enhancer)
     assert torch.equal(enhanced, white) and torch.equal(plain, train_parser.to_pixel_values(pictures[0]))
-    assert torch.equal(train_parser.Inputs(None, SIZE)(pictures, [True, True])[1], plain)
+    assert torch.equal(train_parser.parser_inputs(pictures, [True, True], SIZE)[1], plain)
 
 
 def test_regions_are_mapped_by_name():
