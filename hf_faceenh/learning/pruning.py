@@ -266,12 +266,22 @@ class Reducer:
                 low = middle
             else:
                 high = middle
-        # Layers of one price take their next step at the same factor, and may so remove too much together.
+        # At one factor many layers may take their next step, and one step may save much more than is still wanted: so
+        # they take it one by one, the cheapest first, and the last step is the smallest that is enough.
         chosen, next_step = ratios(low), ratios(high)
-        for name in sorted(prices, key=prices.__getitem__):
-            if chosen[name] < next_step[name] and macs_left(chosen) > wanted:
-                chosen[name] = next_step[name]
+        while macs_left(chosen) > wanted and chosen != next_step:
+            steps = [chosen | {group.name: self._one_step_more(group, chosen[group.name])} for group in groups]
+            if enough := [step for step in steps if macs_left(step) <= wanted]:
+                return max(enough, key=macs_left)
+            cheapest = min((name for name in prices if chosen[name] < next_step[name]), key=prices.__getitem__)
+            chosen[cheapest] = next_step[cheapest]
         return chosen
+
+    def _one_step_more(self, group: ChannelGroup, ratio: float) -> float:
+        """`ratio` and the smallest step down to a multiple; `ratio` itself where there is none."""
+        stays = round(group.width * (1 - ratio))
+        more = 1 - (1 - ratio) * (1 - least_ratio(stays, self.config))
+        return more if more <= min(self.config.largest_ratio, 1 - 1 / group.width) else ratio
 
     def _prices(
         self, groups: Sequence[ChannelGroup], macs_left: Callable[[Mapping[str, float]], int]

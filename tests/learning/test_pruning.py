@@ -270,7 +270,7 @@ def test_the_schedule_is_met_where_nothing_is_relaxed(make, multiple):
         assert reduction.wanted_macs <= first * 0.3 ** (number / 3) + 1
         assert reduction.macs_after == macs(reduction.model) <= reduction.wanted_macs
         if multiple == 1:  # larger steps overshoot more: one channel of this GPEN holds up to 9 %
-            assert reduction.macs_after > (0.93 if make is gpen else 0.95) * reduction.wanted_macs
+            assert reduction.macs_after > 0.95 * reduction.wanted_macs
         for layer in reduction.layers:
             assert layer.kept == layer.asked <= 0.5
         model = reduction.model
@@ -341,7 +341,8 @@ def test_layers_are_asked_according_to_what_they_cost_and_save():
     silence(model, robust, range(4, 16))
     after = asked(model)
     assert after[robust] > before[robust]
-    assert all(after[name] <= before[name] for name in after if name != robust)
+    grown = [name for name in after if name != robust and after[name] > before[name]]
+    assert len(grown) <= 1  # the last step, which fills up what is still wanted, may be any layer's
 
 
 def test_with_an_infinite_index_all_layers_get_the_same_ratio():
