@@ -41,7 +41,7 @@ from hf_faceenh.learning.curriculum import Curriculum, Decision, DiscriminatorMe
 from hf_faceenh.learning.data import Coefficients, check_sizes, fixed_pairs, load_faces, training_loader
 from hf_faceenh.learning.degradation import TYPES, Degradation, FacePairs
 from hf_faceenh.learning.identity import load_recognizer
-from hf_faceenh.learning.losses import DiscriminatorLoss, EnhancerLoss
+from hf_faceenh.learning.losses import DiscriminatorLoss, EnhancerLoss, relative_l1
 from hf_faceenh.learning.metrics import INPUT, as_batch, as_pictures, face_metrics, mean_with_interval
 from hf_faceenh.learning.options import TrainingOptions
 from hf_faceenh.learning.pruning import Reducer, Reduction, carry_optimizer, check_target, macs, reduce_tensors
@@ -72,7 +72,7 @@ class Progress:
         reason: why the reductions ended; at the end of a run, why that ended.
         tune_from: step at which the second phase began.
         skipped: steps skipped in a row, because something was not finite.
-        best: multiply-accumulates and negative PSNR of what is in OUT/enhancer: less is better, the former first.
+        best: multiply-accumulates and relative error of what is in OUT/enhancer: less is better, the former first.
         stale: evaluations since then.
     """
 
@@ -468,6 +468,7 @@ class Trainer:
             if self.validation is not None:
                 figures = mean_of(face_metrics(enhanced, sharp, recognizer=self.recognizer))
                 figures |= {f"input_{name}": value for name, value in mean_of(self._input_metrics).items()}
+                figures["relative_error"] = mean_relative_error(enhanced, sharp, poor)
         (figures,) = broadcast_object_list([figures])
         return figures, rows
 
@@ -529,9 +530,12 @@ class Trainer:
         self.say(summary(line))
 
     def _keep_best(self, line: dict) -> None:
-        """OUT/enhancer gets the averaged weights where they are the best yet of the smallest network yet."""
+        """OUT/enhancer gets the averaged weights where they are the best yet of the smallest network yet.
+
+        The best by the relative error, as in the loss: the mean PSNR is decided by a few almost perfect inputs.
+        """
         progress, validation = self.progress, line["validation"]
-        rank = (line["macs"], -validation["psnr"] if validation else 0.0)
+        rank = (line["macs"], validation["relative_error"] if validation else 0.0)
         if validation and progress.best is not None and rank >= progress.best:
             progress.stale += 1
             return
@@ -674,6 +678,13 @@ def summary(line: dict) -> str:
     if line["validation"]:
         parts.append(f"PSNR {line['validation']['psnr']:.2f} dB (input {line['validation']['input_psnr']:.2f})")
     return ", ".join(parts)
+
+
+def mean_relative_error(enhanced: list[np.ndarray], sharp: list[np.ndarray], poor: list[np.ndarray]) -> float:
+    """`relative_l1` of pictures, `[S, S, 3]` uint8 each."""
+    faces = zip(enhanced, sharp, poor, strict=True)
+    cpu = torch.device("cpu")
+    return float(np.mean([relative_l1(*(as_batch([face], cpu) for face in each)) for each in faces]))
 
 
 def one_line(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """The whole of training/train.py, in real processes."""
 
 import json
+import math
 import os
 import re
 import runpy
@@ -102,6 +103,13 @@ def test_a_run_leaves_records_pictures_checkpoints_and_a_smaller_enhancer(straig
     assert "rounds: 3" in printed and "rounds: 3" in (out / "options.yaml").read_text()
     assert len(re.findall("^round ", printed, re.M)) == 3
     assert re.search("^Ended: .*(multiply-accumulates|no layer|rounds)", printed, re.M)
+
+
+def test_the_best_is_the_smallest_with_the_least_relative_error(straight):
+    out, _ = straight
+    last = torch.load(max((out / "checkpoints").glob("step_*")) / "state.pt", weights_only=True)["progress"]
+    ranks = [(line["macs"], line["validation"]["relative_error"]) for line in rounds(out)]
+    assert tuple(last["best"]) == min(ranks) and all(math.isfinite(error) for _, error in ranks)
 
 
 def test_killed_and_resumed_it_ends_with_the_same_weights_bit_for_bit(faces, straight, tmp_path):
