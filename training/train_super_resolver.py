@@ -33,7 +33,7 @@ CACHE_BYTES = 4 << 30  # decoded pictures kept in memory; the rest is decoded ag
 REDUCTION = (0.5, 1.0)  # a photograph is first reduced by a factor from here: what it holds of noise goes
 FILTERS = (Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
 DRAWINGS = 0.05  # share of the targets that are drawings
-CLEAN = 0.3  # share of the inputs that are only reduced
+CLEAN = 0.2  # share of the inputs that are only reduced
 COMPRESSED = 0.7  # share of the other inputs that went through JPEG
 # Their worst: blur in px of the sharp crop, noise as a share of white, and the strength of `jpeg`.
 BLUR, NOISE, JPEG = 1.0, 0.05, 0.4
@@ -61,6 +61,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--num_feat", type=int, default=48)
     parser.add_argument("--num_block", type=int, default=5, help="of the residual architecture")
     parser.add_argument("--num_conv", type=int, default=10, help="of the compact architecture")
+    parser.add_argument(
+        "--anti_ringing", action=argparse.BooleanOptionalAction, default=True, help="of new weights: see SuperResolver"
+    )
     parser.add_argument("--crop_size", type=int, default=128, help="side of the sharp crops in px")
     parser.add_argument("--log_every", type=int, default=50, help="steps")
     parser.add_argument("--save_every", type=int, default=500, help="steps")
@@ -258,7 +261,12 @@ def new_model(options: argparse.Namespace) -> SuperResolver:
     """Starts near plain enlargement, with signals that keep their size (He et al. 2015): PyTorch's default lets them
     fade, and the first thousands of steps go by."""
     model = SuperResolver(
-        options.architecture, options.scale, options.num_feat, options.num_conv, num_block=options.num_block
+        options.architecture,
+        options.scale,
+        options.num_feat,
+        options.num_conv,
+        num_block=options.num_block,
+        anti_ringing=options.anti_ringing,
     )
     convolutions = [layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d)]
     for layer in convolutions:

@@ -13,6 +13,8 @@ from torch import nn
 ARCHITECTURES = ("compact", "residual", "rrdb")
 SCALES = (1, 2, 4)
 SLOPE = 0.2  # of every leaky ReLU in RRDB
+AROUND = 5  # side of the square of input pixels whose range bounds an output without ringing
+BEYOND = 1 / 255  # how far it may lie outside
 
 
 @dataclass
@@ -68,6 +70,15 @@ class ResidualBlock(nn.Module):
         return self.conv2(self.activation(self.conv1(hidden))) + hidden
 
 
+def within_range(image: torch.Tensor, sample: torch.Tensor, scale: int) -> torch.Tensor:
+    """The enlarged `image`, every pixel clamped to the range of the input pixels around it, as video players do
+    against ringing (mpv's `scale-antiring`), and a little beyond."""
+    lowest = -F.max_pool2d(-sample, AROUND, stride=1, padding=AROUND // 2) - BEYOND
+    highest = F.max_pool2d(sample, AROUND, stride=1, padding=AROUND // 2) + BEYOND
+    lowest, highest = (F.interpolate(bound, scale_factor=scale, mode="nearest") for bound in (lowest, highest))
+    return image.clamp(lowest, highest)
+
+
 class SuperResolver(ModelMixin, ConfigMixin):
     """Enlarges pictures by `config.scale`: `[B, 3, H, W]` RGB in [0, 1] → `[B, 3, sH, sW]`, any H, W ≥ 1.
 
@@ -85,6 +96,8 @@ class SuperResolver(ModelMixin, ConfigMixin):
         num_conv: compact: convolutions between the first and the last one.
         num_block: residual: residual blocks; rrdb: residual-in-residual dense blocks.
         num_grow_ch: rrdb: output channels of the convolutions inside a dense block.
+        anti_ringing: keep every output pixel within the range of the 5×5 input pixels around it, and 1/255: a network
+            that learned from photographs learned the bright and dark seams that cameras draw beside edges.
         license: what the weights may be used for, for `hf-faceenh info` and model cards.
 
     Raises:
@@ -102,6 +115,7 @@ class SuperResolver(ModelMixin, ConfigMixin):
         num_conv: int = 6,
         num_block: int = 23,
         num_grow_ch: int = 32,
+        anti_ringing: bool = False,
         license: str | None = None,
     ):
         super().__init__()
@@ -197,4 +211,6 @@ class SuperResolver(ModelMixin, ConfigMixin):
                 "Convert the picture to RGB and drop the alpha channel first."
             )
         image = getattr(self, f"_{self.config.architecture}")(sample)
+        if self.config.anti_ringing:
+            image = within_range(image, sample, self.config.scale)
         return SuperResolverOutput(sample=image) if return_dict else (image,)

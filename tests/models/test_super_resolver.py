@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch.utils.flop_counter import FlopCounterMode
 
 import hf_faceenh
 from hf_faceenh.models.super_resolver import SuperResolver, SuperResolverOutput
@@ -82,6 +83,22 @@ def test_save_and_load(architecture, tmp_path):
     assert torch.equal(loaded(picture, return_dict=False)[0], model(picture).sample)
 
 
+@pytest.mark.parametrize("architecture", ["compact", "residual", "rrdb"])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_anti_ringing_keeps_to_the_range_of_the_pixels_around(architecture, scale):
+    torch.manual_seed(0)
+    config = {"num_feat": 4, "num_conv": 2, "num_block": 1, "num_grow_ch": 2}
+    model = SuperResolver(architecture, scale, **config, anti_ringing=True).eval()
+    picture = torch.full((1, 3, 12, 12), 0.25)
+    picture[..., 6:] = 0.75
+    image = model(picture).sample
+    assert image[..., : 4 * scale].sub(0.25).abs().max() <= 1 / 255 + 1e-6  # two pixels from the edge
+    assert image.min() >= 0.25 - 1 / 255 - 1e-6 and image.max() <= 0.75 + 1 / 255 + 1e-6
+    plain = SuperResolver(architecture, scale, **config).eval()
+    plain.load_state_dict(model.state_dict())
+    assert not torch.equal(plain(picture).sample, image)
+
+
 def test_gradient_checkpointing_keeps_the_gradient():
     gradients = []
     for checkpointing in (False, True):
@@ -124,18 +141,15 @@ def bicubic(picture, factor):
 def test_bundled_weights_fit_the_issue():
     model = SuperResolver.from_pretrained(BUNDLED, torch_dtype=torch.float32)
     assert model.dtype == torch.float32 and model.config.scale == 2
-    multiply_accumulates = sum(weight.numel() for weight in model.parameters() if weight.ndim == 4)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, 64, 64))
+    multiply_accumulates = counter.get_total_flops() / 2 / 64**2
     assert multiply_accumulates <= 60_000  # per input pixel
     stored = load_file(BUNDLED / "diffusion_pytorch_model.safetensors")
     assert {weight.dtype for weight in stored.values()} == {torch.float16}
 
 
-FALLS_SHORT = "the bundled super-resolver falls short here: see its figures in training/README.md"
-
-
-@pytest.mark.parametrize(
-    "kind", ["clean", pytest.param("poor", marks=pytest.mark.xfail(strict=True, reason=FALLS_SHORT))]
-)
+@pytest.mark.parametrize("kind", ["clean", "poor"])
 def test_bundled_weights_beat_bicubic_by_1_db(kind):
     model = SuperResolver.from_pretrained(BUNDLED, torch_dtype=torch.float32).eval()
     sharp = np.asarray(Image.open(ROOT / "examples/astronaut.png").convert("RGB"))[:256, 64:320]
@@ -151,13 +165,6 @@ def slightly_poor(sharp):
     return cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1]
 
 
-def test_bundled_weights_beat_bicubic_on_slightly_poor_pictures():
-    model = SuperResolver.from_pretrained(BUNDLED, torch_dtype=torch.float32).eval()
-    sharp = np.asarray(Image.open(ROOT / "examples/astronaut.png").convert("RGB"))[:256, 64:320]
-    small = slightly_poor(sharp)
-    assert psnr(enlarge(model, small), sharp) > psnr(bicubic(small, 2), sharp) + 0.3
-
-
 @pytest.mark.parametrize("deviation", [2, 5, 10])
 def test_bundled_weights_do_not_enlarge_noise(deviation):
     model = SuperResolver.from_pretrained(BUNDLED, torch_dtype=torch.float32).eval()
@@ -166,7 +173,6 @@ def test_bundled_weights_do_not_enlarge_noise(deviation):
     assert enlarge(model, flat)[8:-8, 8:-8].std() < 0.9 * bicubic(flat, 2)[8:-8, 8:-8].std()
 
 
-@pytest.mark.xfail(strict=True, reason=FALLS_SHORT)
 def test_bundled_weights_do_not_ring():
     """Beside a sharp step, over- and undershoot stay below those of bicubic enlargement."""
     model = SuperResolver.from_pretrained(BUNDLED, torch_dtype=torch.float32).eval()
