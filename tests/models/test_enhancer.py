@@ -1,8 +1,13 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hf_faceenh import FaceEnhancer
+from hf_faceenh.learning.pruning import macs
+
+STUDENT = Path(__file__).parents[2] / "training/weights/student"
 
 # every convolution and linear layer of another width, so that a mixed-up pair of them cannot go unnoticed
 UNEVEN = {
@@ -98,3 +103,12 @@ def test_unfitting_channels_are_refused():
         FaceEnhancer(**UNEVEN | {"sample_size": 64})
     with pytest.raises(ValueError, match="power of two"):
         FaceEnhancer(sample_size=48)
+
+
+def test_the_student_takes_a_quarter_of_the_bundled_enhancers_multiply_accumulates(bundled):
+    student = FaceEnhancer.from_pretrained(STUDENT, dtype=torch.float32)
+    assert macs(student) <= 0.25 * macs(bundled.enhancer)
+    blurred = torch.nn.functional.interpolate(torch.rand(1, 3, 32, 32) * 2 - 1, size=(256, 256), mode="bicubic")
+    with torch.no_grad():
+        change = (student(blurred).sample - blurred).abs().mean()
+    assert 0.001 < change < 0.5  # a trained network: it changes the face, and leaves it a face
