@@ -701,13 +701,15 @@ def test_a_pipeline_saves_and_loads_it(tmp_path):
 
 
 def test_a_disk_that_is_full_a_few_bytes_too_early_is_an_error(tmp_path):
-    PROCESSOR.save(Image.effect_noise((640, 640), 40), tmp_path / "whole.jpg")
+    noise = tmp_path / "noise.png"  # lossless: a JPEG saved again may be shorter
+    Image.effect_noise((640, 640), 40).save(noise)
+    PROCESSOR.save(Image.open(noise), tmp_path / "whole.jpg")
     size = (tmp_path / "whole.jpg").stat().st_size
     code = f"""
 import resource, signal
 from PIL import Image
 from hf_faceenh.image_processor import FaceImageProcessor
-picture = Image.open({str(tmp_path / "whole.jpg")!r}).copy()
+picture = Image.open({str(noise)!r}).copy()
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({size - 20}, {size - 20}))
 try:
@@ -716,4 +718,4 @@ except OSError as error:
     print(error)
 """
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "Could not write" in printed and [path.name for path in tmp_path.iterdir()] == ["whole.jpg"]
+    assert "Could not write" in printed and {path.name for path in tmp_path.iterdir()} == {"noise.png", "whole.jpg"}
