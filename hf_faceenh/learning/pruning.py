@@ -8,6 +8,7 @@ a layer's channels that is removed. What a channel is, and how it is removed, is
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Literal
 
 import torch
@@ -271,8 +272,8 @@ class Reducer:
         chosen, next_step = ratios(low), ratios(high)
         while macs_left(chosen) > wanted and chosen != next_step:
             steps = [chosen | {group.name: self._one_step_more(group, chosen[group.name])} for group in groups]
-            if enough := [step for step in steps if macs_left(step) <= wanted]:
-                return max(enough, key=macs_left)
+            if enough := [(left, step) for step in steps if (left := macs_left(step)) <= wanted]:
+                return max(enough, key=itemgetter(0))[1]
             cheapest = min((name for name in prices if chosen[name] < next_step[name]), key=prices.__getitem__)
             chosen[cheapest] = next_step[cheapest]
         return chosen

@@ -343,6 +343,8 @@ def test_layers_are_asked_according_to_what_they_cost_and_save():
     assert after[robust] > before[robust]
     grown = [name for name in after if name != robust and after[name] > before[name]]
     assert len(grown) <= 1  # the last step, which fills up what is still wanted, may be any layer's
+    widths = {group.name: group.width for group in model.channel_groups()}
+    assert all(after[name] - before[name] < 1.5 / widths[name] for name in grown)  # and is one channel
 
 
 def test_with_an_infinite_index_all_layers_get_the_same_ratio():
