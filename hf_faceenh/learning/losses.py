@@ -5,7 +5,7 @@
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -51,7 +51,8 @@ def charbonnier(enhanced: torch.Tensor, hq: torch.Tensor, epsilon: float = 1e-3)
     return ((enhanced - hq).square() + epsilon**2).sqrt().mean() - epsilon
 
 
-PIXEL_LOSSES = {
+PixelLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # of enhanced, sharp and poor faces
+PIXEL_LOSSES: dict[str, PixelLoss] = {
     "relative_l1": relative_l1,
     "l1": lambda enhanced, hq, lq: F.l1_loss(enhanced, hq),
     "charbonnier": lambda enhanced, hq, lq: charbonnier(enhanced, hq),
@@ -268,10 +269,7 @@ class DistillationLoss(FrozenLoss):
             lq: poor faces, `[B, 3, S, S]` in [-1, 1].
         """
         with torch.no_grad():
-            side = self.teacher.config.sample_size
-            if lq.shape[-1] != side:
-                lq = F.interpolate(lq, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
-            noise_features, attribute_feature = features_of(self.teacher, lq)
+            noise_features, attribute_feature = features_of(self.teacher, at_side(lq, self.teacher.config.sample_size))
         attention, adapted = [], []
         for index, ours in enumerate(output.noise_features):
             theirs = nearest_resolution(ours, noise_features)
@@ -284,6 +282,40 @@ class DistillationLoss(FrozenLoss):
                 adapted.append(rest.square().mean() / theirs.square().mean().clamp_min(1e-12))
         parts = [torch.stack(values).mean() for values in (attention, adapted) if values]
         return sum(parts) + attribute_distance(output.attribute_feature, attribute_feature)
+
+
+class ImitationLoss(FrozenLoss):
+    """The pixel loss of the student's enhanced faces, the teacher's in the sharp ones' place (Ba & Caruana 2014).
+
+    What damage has taken from a face, nobody can restore; a sharp face asks for it all the same, differently at every
+    step, and most of a small network's gradient is that noise. The teacher's image is what can be restored of it.
+
+    Args:
+        teacher: any face enhancer, of any sample size: faces are resized to it, and its own back. It is frozen.
+        pixel: the pixel loss, of enhanced, sharp and poor faces.
+
+    Raises:
+        ValueError: for a teacher that is no enhancer.
+    """
+
+    def __init__(self, teacher: nn.Module, pixel: PixelLoss):
+        super().__init__()
+        check_teacher(teacher)
+        self.teacher = teacher.eval().requires_grad_(False)
+        self.pixel = pixel
+
+    def forward(self, enhanced: torch.Tensor, lq: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            theirs = self.teacher(at_side(lq, self.teacher.config.sample_size), return_dict=False)[0]
+            theirs = at_side(theirs.float(), lq.shape[-1])
+        return self.pixel(enhanced, theirs, lq)
+
+
+def at_side(faces: torch.Tensor, side: int) -> torch.Tensor:
+    """`[B, 3, S, S]` → `[B, 3, side, side]`."""
+    if faces.shape[-1] == side:
+        return faces
+    return F.interpolate(faces, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
 def features_of(enhancer: nn.Module, faces: torch.Tensor) -> tuple[Sequence[torch.Tensor], torch.Tensor]:
@@ -347,7 +379,7 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
 # The two totals
 
-ENHANCER_TERMS = ("pixel", "perceptual", "adversarial", "distillation", "similarity")
+ENHANCER_TERMS = ("pixel", "perceptual", "adversarial", "distillation", "imitation", "similarity")
 
 
 @dataclass(frozen=True)
@@ -362,6 +394,7 @@ class LossConfig:
         perceptual_weight: of the distance of a vision model's features; needs a backbone.
         adversarial_weight: of the discriminator's value.
         distillation_weight: of the distance from a teacher's features; needs a teacher.
+        imitation_weight: of the pixel loss with the teacher's image in the sharp one's place; needs a teacher.
         similarity_weight: of the identity distance; needs a face recognizer.
         perceptual_layers: which of the vision model's hidden states are compared; the default is for MobileNetV2.
         distillation_adapters: compare noise features through learned 1×1 convolutions too.
@@ -382,6 +415,7 @@ class LossConfig:
     perceptual_weight: float = 0.0
     adversarial_weight: float = 0.1
     distillation_weight: float = 0.0
+    imitation_weight: float = 0.0
     similarity_weight: float = 0.0
     perceptual_layers: tuple[int, ...] = (2, 4, 7, 11)
     distillation_adapters: bool = False
@@ -434,13 +468,14 @@ class WeightedLoss(FrozenLoss):
 
 
 class EnhancerLoss(WeightedLoss):
-    """The enhancer's total: preset (pixel, perceptual, adversarial), distillation and similarity.
+    """The enhancer's total: preset (pixel, perceptual, adversarial), distillation (features, image) and
+    similarity.
 
     Args:
         config: weights; only what has one is built.
         perceptual: backbone of `PerceptualLoss`.
         recognizer: of `SimilarityLoss`.
-        teacher: of `DistillationLoss`.
+        teacher: of `DistillationLoss` and `ImitationLoss`.
         student: the network in training, for the channel counts of adapters.
 
     Raises:
@@ -457,7 +492,7 @@ class EnhancerLoss(WeightedLoss):
     ):
         super().__init__(config, {name: getattr(config, f"{name}_weight") for name in ENHANCER_TERMS})
         self.pixel = PIXEL_LOSSES[config.pixel]
-        self.perceptual = self.similarity = self.distillation = None
+        self.perceptual = self.similarity = self.distillation = self.imitation = None
         if "perceptual" in self.weights:
             self._need("perceptual", "perceptual_backbone", perceptual)
             self.perceptual = PerceptualLoss(perceptual, config.perceptual_layers)
@@ -469,6 +504,9 @@ class EnhancerLoss(WeightedLoss):
             if config.distillation_adapters:
                 self._need("distillation", "student", student)
             self.distillation = DistillationLoss(teacher, student if config.distillation_adapters else None)
+        if "imitation" in self.weights:
+            self._need("imitation", "teacher", teacher)
+            self.imitation = ImitationLoss(teacher, self.pixel)
 
     @staticmethod
     def _need(term: str, name: str, network: nn.Module | None) -> None:
@@ -511,6 +549,8 @@ class EnhancerLoss(WeightedLoss):
                 terms["adversarial"] = generator_adversarial(discriminator(enhanced).logits)
         if "distillation" in self.weights:
             terms["distillation"] = self.distillation(output, lq)
+        if "imitation" in self.weights:
+            terms["imitation"] = self.imitation(enhanced, lq)
         if self.is_due("similarity", step):
             terms["similarity"] = self.similarity(enhanced, hq, lq)
         return terms

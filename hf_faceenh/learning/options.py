@@ -22,7 +22,8 @@ class TrainingOptions:
         init: enhancer to start from (folder or Hub name) instead of random weights.
         enhancer: arguments of a new FaceEnhancer.
         discriminator: arguments of the discriminator: channel_multiplier and narrow, as in GPEN.
-        teacher: enhancer (folder or Hub name) whose features the distillation loss follows.
+        teacher: enhancer (folder or Hub name) whose features the distillation loss follows, whose images the imitation
+            loss.
         recognizer: face recognizer (folder or Hub name) for the similarity loss and the quality of a layer.
         perceptual_backbone: transformers vision model (folder or Hub name) for the perceptual loss.
         coefficients: degradation type → coefficient in [0, 1] of the first round; 0.5 for those not named.

@@ -21,6 +21,7 @@ from hf_faceenh.learning.losses import (
     DiscriminatorLoss,
     DistillationLoss,
     EnhancerLoss,
+    ImitationLoss,
     LossConfig,
     PerceptualLoss,
     SimilarityLoss,
@@ -334,11 +335,26 @@ def test_no_time_is_spent_on_the_teachers_image():
     assert DistillationLoss(teacher)(enhancer()(lq, return_features=True), lq) > 0
 
 
+@pytest.mark.parametrize("loss", [DistillationLoss, lambda teacher: ImitationLoss(teacher, relative_l1)])
 @pytest.mark.parametrize("make", [resnet, recognizer, lambda: nn.Linear(1, 1), lambda: discriminator(16)])
-def test_what_is_no_teacher_is_refused_in_one_line(make):
+def test_what_is_no_teacher_is_refused_in_one_line(make, loss):
     with pytest.raises(ValueError, match="is no teacher: expected a face enhancer") as caught:
-        DistillationLoss(make())
+        loss(make())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_imitation_is_the_pixel_loss_with_the_teachers_image_as_the_sharp_one(size):
+    teacher, student, lq = enhancer(seed=2, size=size), enhancer(), random_faces(3, 32)
+    resized = lq if size == 32 else F.interpolate(lq, size=(size, size), mode="bilinear", align_corners=False)
+    theirs = teacher(resized).sample.detach()
+    theirs = theirs if size == 32 else F.interpolate(theirs, size=(32, 32), mode="bilinear", antialias=True)
+    loss, enhanced = ImitationLoss(teacher, relative_l1), student(lq).sample
+    value = loss(enhanced, lq)
+    value.backward()
+    assert value.item() == pytest.approx(relative_l1(enhanced, theirs, lq).item(), abs=1e-5)
+    assert loss(theirs, lq) < loss(0.5 * theirs + 0.5 * lq, lq) < 0
+    assert untouched(teacher) and all(p.grad.abs().sum() > 0 for p in student.parameters())
 
 
 def test_adapters_learn_first_and_then_move_the_student():
@@ -482,6 +498,8 @@ def test_discriminator_loss_falls_when_trained():
 
 # The two totals
 
+NAMES = ("perceptual", "adversarial", "distillation", "imitation", "similarity")  # besides pixel
+
 
 def everything(**weights):
     """The whole loss of tiny networks, and all that its call needs."""
@@ -491,7 +509,7 @@ def everything(**weights):
         "recognizer": recognizer(),
         "teacher": gpen(),
     }
-    config = {f"{name}_weight": 1.0 for name in ("pixel", "perceptual", "adversarial", "distillation", "similarity")}
+    config = {f"{name}_weight": 1.0 for name in ("pixel", *NAMES)}
     return EnhancerLoss(LossConfig(**config | weights), **networks, student=enhancer()), networks
 
 
@@ -500,7 +518,7 @@ def test_all_terms_train_the_enhancer_and_nothing_else():
     student, critic, hq = enhancer(), discriminator(), random_faces(3, 32)
     lq = blurred(hq, 5)
     terms = loss(student(lq, return_features=loss.needs_features), hq, lq, critic, step=0)
-    assert terms.keys() == {"pixel", "perceptual", "adversarial", "distillation", "similarity"}
+    assert terms.keys() == {"pixel", *NAMES}
     assert all(value.ndim == 0 and value.isfinite() for value in terms.values())
     for value in terms.values():
         student.zero_grad()
@@ -512,12 +530,17 @@ def test_all_terms_train_the_enhancer_and_nothing_else():
 
 def test_total_weighs_the_terms():
     loss, _ = everything(
-        pixel_weight=2.0, perceptual_weight=0.5, adversarial_weight=0.25, distillation_weight=3.0, similarity_weight=4
+        pixel_weight=2.0,
+        perceptual_weight=0.5,
+        adversarial_weight=0.25,
+        distillation_weight=3.0,
+        imitation_weight=5,
+        similarity_weight=4,
     )
     hq = random_faces(3, 32)
     lq = blurred(hq, 5)
     terms = loss(enhancer()(lq, return_features=True), hq, lq, discriminator())
-    weights = {"pixel": 2, "perceptual": 0.5, "adversarial": 0.25, "distillation": 3, "similarity": 4}
+    weights = dict(zip(("pixel", *NAMES), (2, 0.5, 0.25, 3, 5, 4), strict=True))
     expected = sum(weights[name] * value.item() for name, value in terms.items())
     assert loss.total(terms).item() == pytest.approx(expected, rel=1e-5)
 
@@ -535,9 +558,6 @@ def test_pixel_loss_by_name(pixel):
     output.sample = lq * 0.9
     terms = EnhancerLoss(LossConfig(pixel=pixel, adversarial_weight=0))(output, hq, lq)
     assert terms["pixel"].item() == pytest.approx(expected[pixel].item())
-
-
-NAMES = ("perceptual", "adversarial", "distillation", "similarity")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -607,7 +627,12 @@ def test_the_discriminator_is_shown_poor_faces_every_so_often(every, from_poor):
 
 @pytest.mark.parametrize(
     ("weight", "missing"),
-    [("perceptual", "perceptual_backbone"), ("similarity", "recognizer"), ("distillation", "teacher")],
+    [
+        ("perceptual", "perceptual_backbone"),
+        ("similarity", "recognizer"),
+        ("distillation", "teacher"),
+        ("imitation", "teacher"),
+    ],
 )
 def test_a_missing_network_is_named(weight, missing):
     with pytest.raises(ValueError, match=f"loss.{weight}_weight is above 0, but there is no {missing}"):
