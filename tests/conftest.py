@@ -1,12 +1,18 @@
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
+import torch
 from tiny import tiny_pipeline
 
 from hf_faceenh import FaceEnhancePipeline
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side; with two threads each they fight for the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that they start
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
