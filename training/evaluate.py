@@ -351,9 +351,11 @@ def main(arguments: list[str] | None = None) -> None:
     levels = levels_of(args.lq)
     made = {str(folder): made_faces(folder, levels) for folder in args.made}
     landmarks = landmarks_for(args, levels)
-    models = {name: load_enhancer(name, torch_dtype=torch.float32).eval() for name in args.model}
-    for model in models.values():
-        model.to(device, memory_format=torch.channels_last)  # as the pipeline does
+    layout = torch.channels_last  # as in the pipeline
+    models = {
+        name: load_enhancer(name, torch_dtype=torch.float32).to(device, memory_format=layout).eval()
+        for name in args.model
+    }
     instruments = {}
     for name in ("recognizer", "backbone"):
         model = load_transformers(f"--{name}", getattr(args, name))

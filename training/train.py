@@ -284,7 +284,6 @@ class Trainer:
         self._count(finite, terms)
 
     def enhance(self, lq: torch.Tensor, return_features: bool = False) -> FaceEnhancerOutput:
-        lq = lq.contiguous(memory_format=torch.channels_last)
         return FaceEnhancerOutput(*self.model(lq, return_features=return_features, return_dict=False))
 
     def _discriminator_step(self, batches: list[dict], enhanced: list[torch.Tensor]) -> dict[str, float]:

@@ -468,8 +468,7 @@ class WeightedLoss(FrozenLoss):
 
 
 class EnhancerLoss(WeightedLoss):
-    """The enhancer's total: preset (pixel, perceptual, adversarial), distillation (features, image) and
-    similarity.
+    """The enhancer's total: preset (pixel, perceptual, adversarial), distillation, imitation and similarity.
 
     Args:
         config: weights; only what has one is built.
