@@ -42,8 +42,8 @@ SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "GIF
 # Which part of the work a stage of the pipeline is (measured on a CPU), and what it is called.
 STAGES = {
     "detecting": (0.0, 0.1, "Looking for faces"),
-    "enhancing": (0.1, 0.2, "Enhancing face {} of {}"),
-    "super-resolving": (0.2, 0.9, "Sharpening the picture, tile {} of {}"),
+    "super-resolving": (0.1, 0.8, "Sharpening the picture, tile {} of {}"),
+    "enhancing": (0.8, 0.9, "Enhancing face {} of {}"),
     "fusing": (0.9, 1.0, "Putting it together, face {} of {}"),
 }
 REASONS = {

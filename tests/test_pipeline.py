@@ -14,6 +14,7 @@ from PIL import Image, ImageFilter
 from tiny import REGIONS, tiny_enhancer, tiny_parser, tiny_pipeline
 
 from hf_faceenh import FaceEnhancePipeline, FaceEnhancer, GPENFaceEnhancer, SuperResolver
+from hf_faceenh.alignment import crop_faces
 from hf_faceenh.models.enhancer import FaceEnhancerOutput
 from hf_faceenh.models.gpen import gpen_config
 
@@ -124,6 +125,18 @@ def test_strength_0_is_the_super_resolved_photograph(tiny, photo):
     untouched = as_array(tiny(photo, max_faces=0).images[0])
     np.testing.assert_array_equal(as_array(tiny(photo, strength=0).images[0]), untouched)
     assert np.abs(as_array(tiny(photo).images[0]) - untouched).max() > 2
+
+
+@pytest.mark.parametrize("upscale", [1, 4])
+def test_the_enhancer_sees_the_mean_of_the_photograph_and_the_super_resolved_one(tiny, photo, upscale):
+    face = tiny(photo, upscale=upscale, output_type="pt").faces[0][0]
+    large = tiny(photo, upscale=upscale, max_faces=0, output_type="pt").images[0]
+    small = torch.from_numpy(as_array(photo)).permute(2, 0, 1) / 255
+    transform = torch.from_numpy(face.transform)[None]
+    from_large = crop_faces(large, torch.cat([transform[..., :2] / upscale, transform[..., 2:]], dim=-1), 256)
+    mean = (crop_faces(small, transform, 256) + from_large)[0] / 2
+    torch.testing.assert_close(face.crop, mean, atol=2e-3, rtol=0)
+    assert (mean - crop_faces(small, transform, 256)[0]).abs().max() > 0.02
 
 
 def test_large_tiny_and_surplus_faces_are_left_alone_and_say_why(tiny, photo):
@@ -347,14 +360,14 @@ def test_the_callback_hears_of_every_step(tiny, photo):
         callback=lambda *call: calls.append(call),
     )
     steps = {stage: [call[1:] for call in calls if call[0] == stage] for stage, *_ in calls}
-    assert list(steps) == ["detecting", "enhancing", "super-resolving", "fusing"]
+    assert list(steps) == ["detecting", "super-resolving", "enhancing", "fusing"]
     assert steps["detecting"] == [(0, 2), (1, 2), (2, 2)]
     assert steps["enhancing"] == [(0, 3), (2, 3), (3, 3)]
     assert steps["super-resolving"] == [(n, 6) for n in range(7)] + [(n, 9) for n in range(10)]
     assert steps["fusing"] == [(0, 2), (1, 2), (2, 2), (0, 1), (1, 1)]
 
 
-@pytest.mark.parametrize("stage", ["detecting", "enhancing", "super-resolving", "fusing"])
+@pytest.mark.parametrize("stage", ["detecting", "super-resolving", "enhancing", "fusing"])
 def test_a_callback_that_raises_cancels_at_once(tiny, photo, stage):
     calls = []
 

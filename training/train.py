@@ -135,7 +135,7 @@ class Trainer:
         per_process = -(-options.assessed_faces // options.batch_size)
         self.held = deque(maxlen=max(1, min(per_process, self.batches_per_round)))  # of this round's last batches
 
-        self.ema = EMAModel(self.model.parameters(), decay=options.ema_decay)
+        self.ema = EMAModel(self.model.parameters(), decay=options.ema_decay, foreach=True)
         self.optimizer = torch.optim.Adam(self._parameters(), lr=options.learning_rate, betas=BETAS)
         self.discriminator_optimizer = None
         if self.discriminator:
