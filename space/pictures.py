@@ -290,8 +290,10 @@ def data_url(image: Image.Image, largest: float = PREVIEW_MEGAPIXELS) -> str:
 @GPU
 def _run(loaded: LoadedImage, wishes: Wishes, stop: Path | None, progress: Progress) -> FaceEnhanceOutput:
     began: dict[str, float] = {}
+    reached = 0.0
 
     def on_step(stage: str, done: int, total: int) -> None:
+        nonlocal reached
         if stop is not None and stop.exists():
             raise Stopped
         if total == 0:
@@ -301,7 +303,8 @@ def _run(loaded: LoadedImage, wishes: Wishes, stop: Path | None, progress: Progr
         words = words.format(min(done + 1, total), total)
         if done and stage == "super-resolving" and (left := passed / done * (total - done)) >= 1:
             words += f", about {duration(left)} left"
-        progress(first + (last - first) * done / total, words)
+        reached = max(reached, first + (last - first) * done / total)  # aligned faces are enlarged last
+        progress(reached, words)
 
     only = None if wishes.faces is None else [wishes.faces]
     try:

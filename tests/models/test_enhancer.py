@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hf_faceenh import FaceEnhancer
 from hf_faceenh.learning.pruning import macs
 
-STUDENT = Path(__file__).parents[2] / "training/weights/student"
+TEACHER = Path(__file__).parents[2] / "training/weights/teacher"
 
 # every convolution and linear layer of another width, so that a mixed-up pair of them cannot go unnoticed
 UNEVEN = {
@@ -105,10 +105,10 @@ def test_unfitting_channels_are_refused():
         FaceEnhancer(sample_size=48)
 
 
-def test_the_student_takes_a_quarter_of_the_bundled_enhancers_multiply_accumulates(bundled):
-    student = FaceEnhancer.from_pretrained(STUDENT, dtype=torch.float32)
-    assert macs(student) <= 0.25 * macs(bundled.enhancer)
+def test_the_bundled_enhancer_takes_a_quarter_of_its_teachers_multiply_accumulates(bundled):
+    teacher = FaceEnhancer.from_pretrained(TEACHER, dtype=torch.float32)
+    assert macs(bundled.enhancer) <= 0.25 * macs(teacher)
     blurred = torch.nn.functional.interpolate(torch.rand(1, 3, 32, 32) * 2 - 1, size=(256, 256), mode="bicubic")
     with torch.no_grad():
-        change = (student(blurred).sample - blurred).abs().mean()
+        change = (teacher(blurred).sample - blurred).abs().mean()
     assert 0.001 < change < 0.5  # a trained network: it changes the face, and leaves it a face
