@@ -47,6 +47,11 @@ def invert(transforms: torch.Tensor) -> torch.Tensor:
     return torch.cat([matrix, -matrix @ transforms[..., 2:]], dim=-1)
 
 
+def for_enlarged(transforms: torch.Tensor, factor: float) -> torch.Tensor:
+    """The transforms `[…, 2, 3]` of a source that is `factor` times as large, to the same target."""
+    return torch.cat([transforms[..., :2] / factor, transforms[..., 2:]], dim=-1)
+
+
 def scale_of(transforms: torch.Tensor) -> torch.Tensor:
     """Target px per source px of similarity transforms `[…, 2, 3]`."""
     return torch.linalg.det(transforms[..., :2]).abs().sqrt()

@@ -18,7 +18,7 @@ from diffusers.utils import BaseOutput, logging
 from PIL import Image
 from transformers import PreTrainedModel
 
-from hf_faceenh.alignment import crop_faces, scale_of, similarity_transform
+from hf_faceenh.alignment import crop_faces, for_enlarged, scale_of, similarity_transform
 from hf_faceenh.fusion import face_labels, face_mask, fuse
 from hf_faceenh.image_processor import FaceImageProcessor, ImageInfo, LoadedImage, Picture
 from hf_faceenh.models import FaceDetections, FaceDetector, FaceEnhancer, GPENFaceEnhancer, SuperResolver
@@ -264,8 +264,9 @@ class FaceEnhancePipeline(DiffusionPipeline):
             if whole[index]:
                 transforms = found[index][1][chosen[index].to(device)]  # [n, 2, 3]
                 on_face = partial(report, "fusing")
+                to_unit = for_enlarged(transforms, upscale) / size  # px of the result → crop of side 1
                 large = self._match_resolution(enhanced[own], transforms, upscale, tile_size, on_face)
-                result = fuse(enlarged[index], large, list(masks[own]), _to_unit(transforms, upscale, size))
+                result = fuse(enlarged[index], large, list(masks[own]), list(to_unit))
                 enlarged[index] = None  # as large as a result: none is kept longer than needed
             else:
                 blend = poor[own][0] + strength * (enhanced[own][0] - poor[own][0])  # [3, S, S]
@@ -531,13 +532,7 @@ def _crop_both(
     if enlarged is None:
         return crops
     upscale = enlarged.shape[-1] / pixels.shape[-1]
-    transforms = torch.cat([transforms[..., :2] / upscale, transforms[..., 2:]], dim=-1)
-    return (crops + crop_faces(enlarged, transforms, size)) / 2
-
-
-def _to_unit(transforms: torch.Tensor, upscale: int, size: int) -> list[torch.Tensor]:
-    """Photograph → crop becomes result → crop of side 1."""
-    return [torch.cat([t[:, :2] / (upscale * size), t[:, 2:] / size], dim=1) for t in transforms]
+    return (crops + crop_faces(enlarged, for_enlarged(transforms, upscale), size)) / 2
 
 
 def _bicubic(pictures: torch.Tensor, factor: int) -> torch.Tensor:
