@@ -1,0 +1,34 @@
+"""One line for each mistake."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+
+def one_line(error: BaseException, longest: int | None = None) -> str:
+    """What an error says, in one line of at most `longest` characters; the name of its class where it says nothing."""
+    return " ".join(str(error).split())[:longest] or type(error).__name__
+
+
+@contextlib.contextmanager
+def explained(
+    what: str, kind: type[Exception] = ValueError, of: type[Exception] | tuple[type[Exception], ...] = Exception
+) -> Iterator[None]:
+    """Turns an error of a library into one of ours: "`what`: the library's reason" in one line, as a `kind`.
+
+    For libraries that document no exceptions and raise a dozen kinds. An error that already is a `kind` passes
+    through only if `of` does not name it.
+    """
+    try:
+        yield
+    except of as error:
+        raise kind(f"{what}: {one_line(error)}") from error
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Runs a script's `main`; a mistake that its user can mend ends it with one line and status 1."""
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {one_line(error)}")

@@ -1,0 +1,49 @@
+"""Writing files and folders whole or not at all."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def written_whole(target: str | os.PathLike) -> Iterator[Path]:
+    """A path beside `target` to write a file or a folder to; it takes the place of `target` when the block ends.
+
+    If the block raises, `target` stays as it was and nothing is left beside it. A process that is killed leaves a
+    hidden `.part` behind, and never a `target` that is half there.
+
+    Raises:
+        OSError: whatever keeps the new file or folder from its place.
+    """
+    target = Path(target)
+    partial = target.with_name(f".{os.urandom(8).hex()}.part")  # short: the target's name may be as long as allowed
+    try:
+        yield partial
+        if partial.is_dir() and target.is_dir():
+            _replace_folder(partial, target)
+        else:
+            os.replace(partial, target)
+    finally:
+        remove(partial)
+
+
+def _replace_folder(new: Path, target: Path) -> None:
+    """No system call replaces a folder that is not empty: the old one steps aside first."""
+    old = new.with_suffix(".old")
+    os.replace(target, old)
+    try:
+        os.replace(new, target)
+    except OSError:
+        os.replace(old, target)
+        raise
+    remove(old)
+
+
+def remove(path: Path) -> None:
+    """A file or folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
