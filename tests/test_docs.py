@@ -62,7 +62,7 @@ NEEDED = {
     "README.md": "photo.jpg old.jpg scans faces GPEN-BFR-512.pth",
     "docs/enhance.md": "photo.jpg scans",
     "docs/train.md": "photo.jpg photographs others recognizer",
-    "docs/compress.md": "photo.jpg faces others poor recognizer GPEN-BFR-512.pth",
+    "docs/compress.md": "photo.jpg faces others degraded recognizer GPEN-BFR-512.pth",
     "docs/deploy.md": "photo.jpg scans run",
 }
 
@@ -236,7 +236,7 @@ def stock(astronaut, tmp_path_factory) -> Path:
     (folder / "scans" / "1945").mkdir(parents=True)
     small.save(folder / "scans" / "1932.jpg")
     small.convert("L").save(folder / "scans" / "1945" / "wedding.png")
-    for name in "photographs faces others poor/mild poor/severe".split():
+    for name in "photographs faces others degraded/mild degraded/severe".split():
         (folder / name).mkdir(parents=True)
     face = portrait.crop((140, 30, 300, 190))
     for index in range(4):
@@ -246,7 +246,7 @@ def stock(astronaut, tmp_path_factory) -> Path:
     for index in range(2):
         face.rotate(-3 * index).resize((64, 64)).save(folder / "others" / f"{index}.jpg")
         for level, side in (("mild", 32), ("severe", 16)):
-            face.rotate(-3 * index).resize((side, side)).save(folder / "poor" / level / f"{index}.jpg")
+            face.rotate(-3 * index).resize((side, side)).save(folder / "degraded" / level / f"{index}.jpg")
     config = FaceRecognizerConfig(embedding_size=8, stem_channels=4, stage_channels=[4], stage_blocks=[1])
     FaceRecognizer(config).save_pretrained(folder / "recognizer")
     tiny_enhancer(64).save_pretrained(folder / "run" / "enhancer")
