@@ -15,8 +15,8 @@ def augmentation_factor(m_lq: float, m_hq: float, m_enh: float, largest: float =
     """r = (m_hq − m_lq) / (m_hq − m_enh): r_v of StyleGAN2-ADA (Karras et al. 2020, eq. 1), with the degraded faces
     in place of the validation set.
 
-    1: the enhanced faces look no better to the discriminator than the degraded ones; large: it can hardly tell them from
-    sharp ones.
+    1: the enhanced faces look no better to the discriminator than the degraded ones; large: it can hardly tell them
+    from sharp ones.
 
     Args:
         m_lq: mean of the discriminator's logits over degraded faces.
@@ -203,7 +203,7 @@ class TypeErrors(_Sums):
 
     @torch.no_grad()
     def add(self, enhanced: torch.Tensor, hq: torch.Tensor, lq: torch.Tensor, tags: torch.Tensor) -> None:
-        """Faces `[B, 3, S, S]` in [-1, 1]; tags `[B, len(TYPES)]` in [0, 1]. Faces that are not finite are left out."""
+        """Faces `[B, 3, S, S]` in [-1, 1]; tags `[B, len(TYPES)]` in [0, 1]. What is not finite is left out."""
         ratio = relative_error(face_errors(enhanced.float(), hq), face_errors(lq.float(), hq))[:, None]  # [B, 1]
         finite = ratio.isfinite()
         # Multiplied by 0 rather than picked out: how many there are would have to be waited for on a GPU.
