@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from skimage.data import chelsea, coffee
 from transformers import AutoModel, MobileNetV2Model
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from hf_faceenh.cli import main
 from hf_faceenh.convert import ConversionError, convert, load_published
-from hf_faceenh.learning.losses import IMAGENET_MEAN, IMAGENET_STD
 from hf_faceenh.models.discriminator import FaceDiscriminator, discriminator_config
 from hf_faceenh.models.gpen import GPENFaceEnhancer, gpen_config
 from hf_faceenh.models.super_resolver import SuperResolver
@@ -329,7 +329,7 @@ def test_published_mobilenet_equals_torchvision_and_knows_what_it_sees(tmp_path)
 
     pictures = [torch.from_numpy(picture).permute(2, 0, 1)[None] / 255 for picture in (coffee(), chelsea())]
     pictures = torch.cat([F.interpolate(picture, (224, 224), mode="area") for picture in pictures])
-    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
     pictures = (pictures - mean) / std
     expected = mobilenet_reference(state, pictures)
     output = model(pictures, output_hidden_states=True)

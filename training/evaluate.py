@@ -39,7 +39,7 @@ from hf_faceenh.learning.metrics import (
     markdown_table,
     mean_with_interval,
 )
-from hf_faceenh.learning.pruning import macs
+from hf_faceenh.learning.reduction import macs
 from hf_faceenh.models import FaceDetector, load_enhancer, load_transformers
 
 SHARP = "sharp"  # the sharp faces' name among the models

@@ -44,7 +44,7 @@ from hf_faceenh.learning.identity import load_recognizer
 from hf_faceenh.learning.losses import DiscriminatorLoss, EnhancerLoss, relative_l1
 from hf_faceenh.learning.metrics import INPUT, as_batch, as_pictures, face_metrics, mean_with_interval
 from hf_faceenh.learning.options import TrainingOptions
-from hf_faceenh.learning.pruning import Reducer, Reduction, carry_optimizer, check_target, macs, reduce_tensors
+from hf_faceenh.learning.reduction import Reducer, Reduction, carry_optimizer, check_target, macs, reduce_tensors
 from hf_faceenh.models import FaceDiscriminator, FaceEnhancer, FaceEnhancerOutput, load_enhancer, load_transformers
 from hf_faceenh.models.discriminator import discriminator_config
 

@@ -1,4 +1,4 @@
-"""How poor the faces of the next round are: discriminator's means → augmentation factor → degradation coefficients."""
+"""How damaged the next round's faces are: discriminator's means → augmentation factor → degradation coefficients."""
 
 import math
 from collections.abc import Mapping
@@ -7,25 +7,26 @@ from dataclasses import dataclass
 import torch
 
 from hf_faceenh.learning.degradation import TYPES
-
-ERROR_FLOOR = 0.02  # as in losses.relative_l1: errors that nobody sees, of the range of 2, do not count
+from hf_faceenh.learning.losses import face_errors, relative_error
+from hf_faceenh.learning.settings import check_settings
 
 
 def augmentation_factor(m_lq: float, m_hq: float, m_enh: float, largest: float = 10.0) -> float | None:
-    """r = (m_hq − m_lq) / (m_hq − m_enh): r_v of StyleGAN2-ADA (Karras et al. 2020, eq. 1), with the poor faces in
-    place of the validation set.
+    """r = (m_hq − m_lq) / (m_hq − m_enh): r_v of StyleGAN2-ADA (Karras et al. 2020, eq. 1), with the degraded faces
+    in place of the validation set.
 
-    1: the enhanced faces look no better to the discriminator than the poor ones; large: hardly told from sharp ones.
+    1: the enhanced faces look no better to the discriminator than the degraded ones; large: it can hardly tell them
+    from sharp ones.
 
     Args:
-        m_lq: mean of the discriminator's logits over second (poor) samples.
-        m_hq: mean over first (sharp) samples.
-        m_enh: mean over enhanced samples.
-        largest: value of r above which all is the same.
+        m_lq: mean of the discriminator's logits over degraded faces.
+        m_hq: mean over sharp faces.
+        m_enh: mean over enhanced faces.
+        largest: upper bound of r.
 
     Returns:
         r in (0, largest]; `largest` where the enhanced faces look at least as sharp as the sharp ones; `None` where
-        the poor ones do (m_hq ≤ m_lq) or a mean is not finite: such a discriminator says nothing.
+        the degraded ones do (m_hq ≤ m_lq) or a mean is not finite: such a discriminator says nothing.
     """
     if not all(map(math.isfinite, (m_lq, m_hq, m_enh))) or m_hq <= m_lq:
         return None
@@ -62,18 +63,17 @@ class CurriculumConfig:
     largest: float = 10.0
 
     def __post_init__(self):
-        for name, fits, expected in (
-            ("target", self.target > 1, "above 1"),
-            ("dead_band", 0 <= self.dead_band < 1, "in [0, 1)"),
-            ("step", 0 < self.step <= 1, "in (0, 1]"),
-            ("lowest", 0 <= self.lowest <= self.highest, f"in [0, highest ({self.highest})]"),
-            ("highest", self.highest <= 1, "at most 1"),
-            ("smoothing", 0 <= self.smoothing < 1, "in [0, 1)"),
-            ("types_per_round", self.types_per_round >= 1, "at least 1"),
-            ("largest", self.largest > self.target * (1 + self.dead_band), "above target · (1 + dead_band)"),
-        ):
-            if not fits:
-                raise ValueError(f"CurriculumConfig.{name} must be {expected}; got {getattr(self, name)}.")
+        rules = {
+            "target": (self.target > 1, "above 1"),
+            "dead_band": (0 <= self.dead_band < 1, "in [0, 1)"),
+            "step": (0 < self.step <= 1, "in (0, 1]"),
+            "lowest": (0 <= self.lowest <= self.highest, f"in [0, highest ({self.highest})]"),
+            "highest": (self.highest <= 1, "at most 1"),
+            "smoothing": (0 <= self.smoothing < 1, "in [0, 1)"),
+            "types_per_round": (self.types_per_round >= 1, "at least 1"),
+            "largest": (self.largest > self.target * (1 + self.dead_band), "above target · (1 + dead_band)"),
+        }
+        check_settings("curriculum", self, rules)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Curriculum:
     """Decides, round by round, on the coefficients of the next.
 
     Where the smoothed factor is above the target's dead band, the enhancer copes well: the types that it restores best
-    are raised. Where it is below, those that it restores worst are lowered. A type that no sample had stays.
+    are raised. Where it is below, those that it restores worst are lowered. A type that no face had stays as it is.
     """
 
     def __init__(self, config: CurriculumConfig):
@@ -113,13 +113,13 @@ class Curriculum:
     ) -> Decision:
         """
         Args:
-            means: of the discriminator's logits over "lq", "hq" and "enhanced" samples, as of `DiscriminatorMeans`.
-            errors: type → what is left of its damage, as of `TypeErrors`; `None` or missing: unknown.
+            means: of the discriminator's logits over "lq", "hq" and "enhanced" faces, from `DiscriminatorMeans`.
+            errors: type → what is left of its damage, from `TypeErrors`; `None` or missing: unknown.
             coefficients: type → coefficient of the round that ends.
         """
         factor = augmentation_factor(means["lq"], means["hq"], means["enhanced"], self.config.largest)
         if factor is None:
-            reason = "the discriminator does not tell sharp from poor"
+            reason = "the discriminator does not tell sharp from degraded"
             return Decision(None, self.smoothed, 0, (), reason, dict(coefficients))
         self._smooth(factor)
         direction, reason = self._direction()
@@ -152,7 +152,7 @@ class Curriculum:
     def _types(
         self, direction: int, errors: Mapping[str, float | None], coefficients: Mapping[str, float]
     ) -> tuple[str, ...]:
-        """Those to change: raised are the best restored, lowered the worst, unless they are at their bound."""
+        """Those to change: the best restored are raised, the worst lowered, unless they are at their bound."""
         if direction == 0:
             return ()
         config = self.config
@@ -192,10 +192,10 @@ class _Sums:
 
 
 class TypeErrors(_Sums):
-    """What is left of each type's damage: Σ tag · (enhanced error / poor error) / Σ tag over the samples.
+    """What is left of each type's damage: Σ tag · (enhanced error / degraded error) / Σ tag over the faces.
 
     An error is a face's mean absolute difference from the sharp one (plus `ERROR_FLOOR`, as in `relative_l1`). 1: no
-    better than the poor face; 0: restored. A sample counts for a type by the strength (tag) with which it had it.
+    better than the degraded face; 0: restored. A face counts for a type by the strength (tag) with which it had it.
     """
 
     def __init__(self):
@@ -203,23 +203,22 @@ class TypeErrors(_Sums):
 
     @torch.no_grad()
     def add(self, enhanced: torch.Tensor, hq: torch.Tensor, lq: torch.Tensor, tags: torch.Tensor) -> None:
-        """Faces `[B, 3, S, S]` in [-1, 1]; tags `[B, len(TYPES)]` in [0, 1]. Samples that are not finite are left
-        out."""
-        error, damage = ((faces.float() - hq).abs().mean(dim=(1, 2, 3)) + ERROR_FLOOR for faces in (enhanced, lq))
-        ratio = error / damage  # [B]
+        """Faces `[B, 3, S, S]` in [-1, 1]; tags `[B, len(TYPES)]` in [0, 1]. What is not finite is left out."""
+        ratio = relative_error(face_errors(enhanced.float(), hq), face_errors(lq.float(), hq))[:, None]  # [B, 1]
         finite = ratio.isfinite()
-        ratio, tags = ratio[finite], tags.to(ratio)[finite]
-        self._add(torch.stack([(tags * ratio[:, None]).sum(dim=0), tags.sum(dim=0)]))
+        # Multiplied by 0 rather than picked out: how many there are would have to be waited for on a GPU.
+        tags, ratio = tags.to(ratio) * finite, ratio.where(finite, 0)
+        self._add(torch.stack([(tags * ratio).sum(dim=0), tags.sum(dim=0)]))
 
     def means(self) -> dict[str, float | None]:
-        """Type → relative error; `None` for a type that no sample had."""
+        """Type → relative error; `None` for a type that no face had."""
         errors, weights = self._sums.tolist()
         pairs = zip(TYPES, errors, weights, strict=True)
         return {kind: error / weight if weight > 0 else None for kind, error, weight in pairs}
 
 
 class DiscriminatorMeans(_Sums):
-    """Means of the discriminator's logits over poor, sharp and enhanced samples, the same number of each."""
+    """Means of the discriminator's logits over degraded, sharp and enhanced faces, the same number of each."""
 
     def __init__(self):
         super().__init__((4,))
@@ -233,12 +232,12 @@ class DiscriminatorMeans(_Sums):
         """
         if not lq.shape == hq.shape == enhanced.shape:
             shapes = ", ".join(str(list(logits.shape)) for logits in (lq, hq, enhanced))
-            raise ValueError(f"DiscriminatorMeans needs as many poor as sharp and enhanced samples; got {shapes}.")
+            raise ValueError(f"DiscriminatorMeans needs as many degraded as sharp and enhanced faces; got {shapes}.")
         sums = [logits.float().sum() for logits in (lq, hq, enhanced)]
         self._add(torch.stack([*sums, torch.full_like(sums[0], lq.numel())]))
 
     def means(self) -> dict[str, float]:
-        """Kind of sample ("lq", "hq", "enhanced") → mean; not a number before any was added."""
+        """Kind of face ("lq", "hq", "enhanced") → mean; NaN before any was added."""
         *sums, number = self._sums.tolist()
         names = ("lq", "hq", "enhanced")
         return {name: total / number if number else math.nan for name, total in zip(names, sums, strict=True)}

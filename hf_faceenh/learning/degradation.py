@@ -1,6 +1,6 @@
-"""Poor faces (second samples) from sharp ones (first samples): types of damage, each scaled by a coefficient.
+"""Degraded faces from sharp ones: types of damage, each scaled by a coefficient.
 
-The order blur → reduce → noise → JPEG is that of GFPGAN (Wang et al. 2021) and Real-ESRGAN (Wang et al. 2021). Every
+The order blur → downscale → noise → JPEG is that of GFPGAN (Wang et al. 2021) and Real-ESRGAN (Wang et al. 2021). Every
 type of damage is a function that takes an `[H, W, 3]` float32 RGB array in [0, 1], a strength in [0, 1] (0: harmless,
 1: the worst named in its docstring) and a `numpy.random.Generator`, and returns a new array in [0, 1].
 """
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 WORST_BLUR = 1 / 64  # standard deviation, as a share of the picture's side
-WORST_REDUCTION = 8.0
+WORST_DOWNSCALING = 8.0
 WORST_NOISE = 0.1  # standard deviation
 BEST_QUALITY, WORST_QUALITY = 95, 30  # of JPEG
 
@@ -43,7 +43,7 @@ def _gaussian_kernel(along: float, across: float, angle: float) -> np.ndarray:
 
 def downsample(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Fewer pixels: by a factor of up to 8, with area, bilinear or bicubic interpolation."""
-    factor = WORST_REDUCTION**strength
+    factor = WORST_DOWNSCALING**strength
     height, width = (max(round(side / factor), 4) for side in image.shape[:2])
     # The two point samplers alias at large factors, as careless software does.
     method = rng.choice([cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC], p=[0.6, 0.2, 0.2])
@@ -95,7 +95,7 @@ DEFAULT_PROBABILITIES = {"colour": 0.05, "blur": 0.7, "downsample": 0.9, "noise"
 class Degradation:
     """Degrades a picture by every type in turn, each with its probability and coefficient.
 
-    A picture's damage has one difficulty d ~ U(0, 1) (a picture small enough to be badly reduced is usually badly
+    A picture's damage has one difficulty d ~ U(0, 1) (a picture that was badly downscaled was usually badly
     compressed as well), and a type's strength is its coefficient × (d + N(0, 0.2), clipped to [0, 1]).
 
     Args:
@@ -115,7 +115,7 @@ class Degradation:
     def __call__(
         self, image: np.ndarray, rng: np.random.Generator, coefficients: Mapping[str, float] | None = None
     ) -> np.ndarray:
-        """The poor picture alone; see `with_tags`."""
+        """The degraded picture alone; see `with_tags`."""
         return self.with_tags(image, rng, coefficients)[0]
 
     def with_tags(
@@ -128,11 +128,11 @@ class Degradation:
             coefficients: type → coefficient in place of the object's own.
 
         Returns:
-            the poor picture, enlarged (bicubic) to the same size, `[H, W, 3]` uint8; and the tags: the strength in
+            the degraded picture, upscaled (bicubic) to the same size, `[H, W, 3]` uint8; and the tags: the strength in
             [0, 1] with which each of `TYPES` was applied, 0 where it was not, `[len(TYPES)]` float32.
         """
         coefficients = self.coefficients | dict(coefficients or {})
-        poor = image.astype(np.float32) / 255
+        lq = image.astype(np.float32) / 255
         difficulty = rng.random()
         tags = np.zeros(len(TYPES), np.float32)
         for index, (kind, degrade) in enumerate(TYPES.items()):
@@ -141,8 +141,8 @@ class Degradation:
             (own_rng,) = rng.spawn(1)
             if used < self.probabilities[kind]:
                 strength = coefficients[kind] * float(strength)
-                poor, tags[index] = degrade(poor, strength, own_rng), strength
-        return resize((poor * 255).round().astype(np.uint8), image.shape[1::-1]), tags
+                lq, tags[index] = degrade(lq, strength, own_rng), strength
+        return resize((lq * 255).round().astype(np.uint8), image.shape[1::-1]), tags
 
 
 def checked(name: str, values: Mapping[str, float] | None) -> dict[str, float]:
@@ -162,12 +162,12 @@ def resize(pixels: np.ndarray, target: tuple[int, int]) -> np.ndarray:
 
 
 class FacePairs:
-    """Sharp faces → training pairs: a mirrored, slightly misaligned crop (first sample) and its poor twin (second).
+    """Sharp faces → training pairs: a slightly misaligned crop, mirrored or not, and the same degraded.
 
-    The misalignment is what a detector's landmarks leave: an enhancer that never saw it fails on photographs.
+    The misalignment is what a detector's landmarks leave: an enhancer that has never seen it fails on photographs.
 
     Args:
-        degradation: makes the poor twin.
+        degradation: makes the degraded face.
         sample_size: side of both pictures in px.
         shift: standard deviation of the crop's shift, as a share of its side, per axis.
         scale: standard deviation of the logarithm of the crop's scale.

@@ -80,7 +80,8 @@ def align_for_recognizer(faces: torch.Tensor, recognizer: nn.Module) -> torch.Te
         faces = F.interpolate(faces, size=[faces.shape[-1] // int(reduction)] * 2, mode="area")
     back = invert(transform)
     back[:, 2] = 2 * back[:, 2] + back[:, :2].sum(dim=1) - 1  # of coordinates in [-1, 1] instead of [0, 1]
-    grid = F.affine_grid(back[None].to(faces.device), [1, 3, side, side], align_corners=False)
+    back = back[None].to(faces.device, non_blocking=faces.is_cuda)  # otherwise each call waits for the GPU
+    grid = F.affine_grid(back, [1, 3, side, side], align_corners=False)
     aligned = F.grid_sample(
         faces.float(), grid.expand(len(faces), -1, -1, -1), padding_mode="border", align_corners=False
     )

@@ -1,64 +1,47 @@
-"""What evaluation reports. Pictures of faces are `[S, S, 3]` uint8 RGB here, aligned in the FFHQ layout."""
+"""What is measured on enhanced faces. They are `[S, S, 3]` uint8 RGB here, aligned in the FFHQ layout.
+
+What becomes of the values is in `intervals` and `tables`, whose names are offered here as well.
+"""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import torch
-from huggingface_hub import EvalResult
 from torch import nn
 
 from hf_faceenh.alignment import FFHQ_TEMPLATE, similarity_transform, transform_points
 from hf_faceenh.learning.identity import check_recognizer, identity_distance
+from hf_faceenh.learning.intervals import bootstrap_interval, mean_with_interval
 from hf_faceenh.learning.losses import PerceptualLoss
+from hf_faceenh.learning.tables import INPUT, METRICS, Metric, markdown_table, model_index_results
 from hf_faceenh.models.detector import FaceDetector
 
 BATCH = 8  # faces that go through a recognizer at once
-INPUT = "input"  # the enlarged poor faces' name among the models that are measured
 FLAT = 16  # px, side of the squares in which noise is measured
 HIGHEST_PSNR = 100.0  # in dB: what equal pictures have, so that a mean over faces stays a number
 
-
-@dataclass(frozen=True)
-class Metric:
-    """How one of `METRICS` is written.
-
-    Args:
-        heading: what it is, with its unit.
-        digits: after the point.
-        higher_is_better: which way is up.
-    """
-
-    heading: str
-    digits: int
-    higher_is_better: bool = False
-
-    @property
-    def title(self) -> str:
-        """The heading, and which way is up."""
-        return f"{self.heading} {'↑' if self.higher_is_better else '↓'}"
-
-    def cell(self, figures: Mapping, sign: str = "") -> str:
-        """What `mean_with_interval` gives, for a table, or a mean alone; `sign` is "+" for differences."""
-        if figures["mean"] is None:
-            return "none found"
-        text = f"{figures['mean']:{sign}.{self.digits}f}"
-        if figures.get("interval"):
-            low, high = (f"{value:{sign}.{self.digits}f}" for value in figures["interval"])
-            text += f" [{low}, {high}]"
-        return f"{text}, {figures['missing']} not found" if figures.get("missing") else text
-
-
-METRICS = {
-    "psnr": Metric("PSNR in dB", 2, higher_is_better=True),
-    "ssim": Metric("SSIM", 3, higher_is_better=True),
-    "noise": Metric("noise in flat places, of 255", 2),
-    "identity": Metric("identity distance", 3),
-    "landmarks": Metric("landmark error in eye distances", 3),
-    "perceptual": Metric("feature distance (not LPIPS)", 3),
-}
+__all__ = [
+    "FLAT",
+    "HIGHEST_PSNR",
+    "INPUT",
+    "METRICS",
+    "Metric",
+    "as_batch",
+    "as_pictures",
+    "bootstrap_interval",
+    "confusion_matrix",
+    "face_metrics",
+    "flat_noise",
+    "landmark_error",
+    "markdown_table",
+    "mean_iou",
+    "mean_with_interval",
+    "model_index_results",
+    "psnr",
+    "ssim",
+]
 
 
 @torch.no_grad()
@@ -70,15 +53,15 @@ def face_metrics(
     detector: FaceDetector | None = None,
     landmarks: Sequence | None = None,
 ) -> dict[str, list[float]]:
-    """One value per face of every metric that can be taken with what is given.
+    """One value per face of every metric that what is given allows.
 
     Args:
         enhanced: `[S, S, 3]` uint8 each.
-        hq: their sharp twins, likewise.
-        recognizer: for "identity": whose `identity_distance` it is.
+        hq: the sharp faces, likewise.
+        recognizer: for "identity": the distance that it measures.
         backbone: `transformers` vision model as `PerceptualLoss` wants it, for "perceptual": the distance of its
-            features. With an ImageNet classifier like MobileNetV2 that resembles LPIPS (Zhang et al. 2018), but nobody
-            has fitted it to what people see, and its figures are not comparable with LPIPS.
+            features. With an ImageNet classifier like MobileNetV2 that resembles LPIPS (Zhang et al. 2018), but it is
+            not fitted to what people see, and its figures are not comparable with LPIPS.
         detector: with `landmarks`, for "landmarks": see `landmark_error`.
         landmarks: true points of each face, `[5, 2]` px of it, in the detector's order.
 
@@ -122,8 +105,8 @@ def as_pictures(faces: torch.Tensor) -> list[np.ndarray]:
 def landmark_error(detector: FaceDetector, face: np.ndarray, landmarks: Sequence) -> float:
     """Mean distance of the five points that `detector` sees in a face from the true ones, in eye distances.
 
-    A detector's points lie off the FFHQ layout's by a constant of its own, which its config's template states; that is
-    taken off, turned and scaled as the face is.
+    A detector's points differ from the FFHQ layout's by a constant of its own, which follows from its config's
+    template. It is subtracted, turned and scaled as the face is.
 
     Args:
         face: `[S, S, 3]` uint8.
@@ -212,8 +195,8 @@ def ssim(enhanced: np.ndarray, hq: np.ndarray) -> float:
 
 
 def flat_noise(enhanced: np.ndarray, hq: np.ndarray) -> float:
-    """Standard deviation of what is finer than 2 px, in those tenth of the 16×16 squares where the sharp picture has
-    least of it: mostly skin and background.
+    """Standard deviation of what is finer than 2 px, in that tenth of the 16×16 squares where the sharp picture has
+    the least of it: mostly skin and background.
 
     Args:
         enhanced, hq: `[H, W, 3]` uint8; `H`, `W` ≥ 16.
@@ -233,63 +216,3 @@ def flat_noise(enhanced: np.ndarray, hq: np.ndarray) -> float:
 
 
 PIXEL_METRICS = {"psnr": psnr, "ssim": ssim, "noise": flat_noise}  # that need nothing but the two pictures
-
-
-def bootstrap_interval(
-    values: Sequence[float], faces: Sequence[str] | None = None, seed: int = 0, resamples: int = 2000
-) -> tuple[float, float]:
-    """95 % interval of the mean of `values` (percentile bootstrap).
-
-    Args:
-        values: one per picture.
-        faces: whom each picture shows. Faces are drawn, with all their pictures, because several pictures of one face
-            are no independent samples; without it, pictures are.
-    """
-    _, which = np.unique(np.arange(len(values)) if faces is None else faces, return_inverse=True)
-    sums, counts = np.bincount(which, values), np.bincount(which)
-    draws = np.random.default_rng(seed).integers(0, len(sums), (resamples, len(sums)))
-    low, high = np.percentile(sums[draws].sum(axis=1) / counts[draws].sum(axis=1), [2.5, 97.5])
-    return float(low), float(high)
-
-
-def mean_with_interval(values: Sequence[float], faces: Sequence[str] | None = None) -> dict:
-    """{"mean", "interval": of `bootstrap_interval`, "missing": number of NaNs, which are left out}; mean and interval
-    are `None` where nothing else is there."""
-    values = np.asarray(values, dtype=np.float64)
-    there = ~np.isnan(values)
-    missing = int((~there).sum())
-    if not there.any():
-        return {"mean": None, "interval": None, "missing": missing}
-    interval = bootstrap_interval(values[there], None if faces is None else np.asarray(faces)[there])
-    return {"mean": float(values[there].mean()), "interval": interval, "missing": missing}
-
-
-def markdown_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [heads, ["---"] * len(heads), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def model_index_results(rows: Iterable[Mapping]) -> list[EvalResult]:
-    """Figures for a model card's metadata (`huggingface_hub.ModelCardData(eval_results=…)`).
-
-    Args:
-        rows: those of evaluate.py's results.json: "model", "level" (the name of the poor faces), "pictures" and
-            "metrics" (metric → {"mean": …}). The rows of the model "input", and what has no mean, are left out.
-    """
-    return [
-        EvalResult(
-            task_type="image-to-image",
-            task_name="Face enhancement",
-            dataset_type="imagefolder",
-            dataset_name=f"poor faces, {row['level']}",
-            dataset_config=row["level"],  # an entry is known by type and configuration, not by its name
-            metric_type=name,
-            metric_name=METRICS[name].heading,
-            metric_value=round(figures["mean"], METRICS[name].digits + 1),
-            metric_args={"pictures": row["pictures"]},
-        )
-        for row in rows
-        if row["model"] != INPUT
-        for name, figures in row["metrics"].items()
-        if figures["mean"] is not None
-    ]

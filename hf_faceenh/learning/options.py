@@ -8,7 +8,7 @@ from typing import Literal, TypeVar, get_args, get_type_hints
 
 from hf_faceenh.learning.curriculum import CurriculumConfig
 from hf_faceenh.learning.losses import LossConfig
-from hf_faceenh.learning.pruning import ReductionConfig
+from hf_faceenh.learning.reduction import ReductionConfig
 
 Options = TypeVar("Options")
 

@@ -22,9 +22,9 @@ def means(factor):
     return {"lq": -1.0, "hq": 1.0, "enhanced": 1 - 2 / factor}
 
 
-def test_the_factor_is_the_gap_of_the_poor_over_the_gap_of_the_enhanced():
+def test_the_factor_is_the_gap_of_the_degraded_over_the_gap_of_the_enhanced():
     assert augmentation_factor(m_lq=-2, m_hq=2, m_enh=0) == 2
-    assert augmentation_factor(m_lq=-2, m_hq=2, m_enh=-2) == 1  # no better than poor
+    assert augmentation_factor(m_lq=-2, m_hq=2, m_enh=-2) == 1  # no better than degraded
     assert augmentation_factor(m_lq=-2, m_hq=2, m_enh=-6) == 0.5  # worse
     assert augmentation_factor(m_lq=-2, m_hq=2, m_enh=1.9) == 10  # hardly told from sharp
     assert augmentation_factor(m_lq=-2, m_hq=2, m_enh=1.9, largest=50) == pytest.approx(40)
@@ -133,7 +133,7 @@ def test_a_restored_curriculum_decides_as_the_saved_one():
 )
 def test_a_setting_outside_its_range_is_refused(name, value):
     settings = dataclasses.asdict(CurriculumConfig(highest=0.8)) | {name: value}
-    with pytest.raises(ValueError, match=f"CurriculumConfig.{name} must be .*got {value}"):
+    with pytest.raises(ValueError, match=f"curriculum.{name} must be .*got {value}"):
         CurriculumConfig(**settings)
 
 
@@ -176,6 +176,14 @@ def test_type_errors_leave_out_what_is_not_finite_and_keep_no_gradients():
     assert errors.means()["noise"] < 0.1 and not errors.sums().requires_grad
 
 
+def test_type_errors_wait_for_no_value():
+    """On the meta device there are no values: whatever asks for one, and on a GPU would wait for it, fails."""
+    images, strengths = torch.empty(2, 3, 4, 4, device="meta"), torch.empty(2, len(TYPES), device="meta")
+    errors = TypeErrors()
+    errors.add(images, images, images, strengths)
+    assert errors.sums().is_meta
+
+
 def test_discriminator_means_of_processes_add_up():
     first, second = DiscriminatorMeans(), DiscriminatorMeans()
     first.add(lq=torch.tensor([-1.0, -3.0]), hq=torch.tensor([1.0, 2.0]), enhanced=torch.tensor([0.0, 0.0]))
@@ -187,7 +195,7 @@ def test_discriminator_means_of_processes_add_up():
 
 
 def test_discriminator_means_need_the_same_number_of_each():
-    with pytest.raises(ValueError, match="as many poor as sharp"):
+    with pytest.raises(ValueError, match="as many degraded as sharp"):
         DiscriminatorMeans().add(torch.zeros(2), torch.zeros(2), torch.zeros(3))
 
 

@@ -27,9 +27,9 @@ def test_strength_0_is_harmless_and_strength_1_is_worse_than_a_half(face, kind):
     def damage(strength):
         errors = []
         for seed in range(12):
-            poor = TYPES[kind](image, strength, np.random.default_rng(seed))
-            poor = degradation.cv2.resize(poor, image.shape[1::-1], interpolation=degradation.cv2.INTER_CUBIC)
-            errors.append(error(poor, image))
+            lq = TYPES[kind](image, strength, np.random.default_rng(seed))
+            lq = degradation.cv2.resize(lq, image.shape[1::-1], interpolation=degradation.cv2.INTER_CUBIC)
+            errors.append(error(lq, image))
         return np.mean(errors)
 
     assert damage(0) < 0.02  # what the best JPEG quality costs
@@ -40,8 +40,8 @@ def test_strength_0_is_harmless_and_strength_1_is_worse_than_a_half(face, kind):
 def test_every_type_returns_floats_in_range_and_leaves_its_input_alone(face, kind):
     image = face.astype(np.float32) / 255
     for seed in range(8):
-        poor = TYPES[kind](image, 1.0, np.random.default_rng(seed))
-        assert poor.dtype == np.float32 and poor.min() >= 0 and poor.max() <= 1 and poor.shape[2] == 3
+        lq = TYPES[kind](image, 1.0, np.random.default_rng(seed))
+        assert lq.dtype == np.float32 and lq.min() >= 0 and lq.max() <= 1 and lq.shape[2] == 3
     np.testing.assert_array_equal(image, face.astype(np.float32) / 255)
 
 
@@ -92,7 +92,7 @@ def test_pairs_are_aligned_and_seeded(face):
     assert pair["hq"].shape == pair["lq"].shape == (3, 64, 64)
     assert pair["hq"].dtype == np.float32 and pair["hq"].min() >= -1 and pair["hq"].max() <= 1
     np.testing.assert_array_equal(pair["lq"], pairs(face, seed=(0, 7))["lq"])
-    # the poor twin is of the very same crop: nearer to it than to another draw's
+    # the degraded face is of the very same crop: nearer to it than to another draw's
     assert error(pair["lq"], pair["hq"]) < error(pair["lq"], pairs(face, seed=(0, 8))["hq"])
 
 

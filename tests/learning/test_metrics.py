@@ -4,7 +4,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import ModelCardData
 from PIL import Image
 from transformers import MobileNetV2Config, MobileNetV2Model
 
@@ -12,12 +11,9 @@ from hf_faceenh.alignment import crop_faces, similarity_transform, transform_poi
 from hf_faceenh.learning.identity import FFHQ_TEMPLATE
 from hf_faceenh.learning.metrics import (
     HIGHEST_PSNR,
-    bootstrap_interval,
     face_metrics,
     flat_noise,
     landmark_error,
-    mean_with_interval,
-    model_index_results,
 )
 from hf_faceenh.models import FaceDetections, FaceRecognizer, FaceRecognizerConfig
 
@@ -116,7 +112,7 @@ def test_a_model_of_the_wrong_kind_is_named(faces, recognizer, backbone):
         face_metrics(faces, faces, backbone=recognizer)
 
 
-def test_each_face_needs_its_twin(faces):
+def test_each_face_needs_its_sharp_one(faces):
     with pytest.raises(ValueError, match="shorter|longer"):
         face_metrics(faces, faces[:-1])
 
@@ -142,39 +138,3 @@ def test_landmarks_of_a_real_face_and_of_none(real_face, blank, bundled):
     face, landmarks = real_face
     values = face_metrics([face, blank], [face, face], detector=bundled.detector, landmarks=[landmarks] * 2)
     assert values["landmarks"][0] < 0.08 and math.isnan(values["landmarks"][1])
-
-
-def test_bootstrap_interval_is_that_of_the_normal_distribution():
-    values = np.random.default_rng(0).normal(5, 2, 400)
-    low, high = bootstrap_interval(values)
-    half = 1.96 * values.std() / math.sqrt(400)
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
-
-
-def test_more_pictures_of_the_same_faces_do_not_narrow_the_interval():
-    values = np.random.default_rng(0).normal(5, 2, 50)
-    faces = [f"{index}.png" for index in range(50)]
-    assert bootstrap_interval(np.tile(values, 4), faces * 4) == pytest.approx(
-        bootstrap_interval(values, faces), abs=0.1
-    )
-    low, high = bootstrap_interval(values, faces)
-    without = bootstrap_interval(np.tile(values, 4))
-    assert without[1] - without[0] < 0.6 * (high - low)
-
-
-def test_missing_values_are_left_out_and_counted():
-    figures = mean_with_interval([1.0, math.nan, 3.0, math.nan], ["a", "b", "c", "b"])
-    assert figures["mean"] == 2 and figures["missing"] == 2 and 1 <= figures["interval"][0] <= 2
-    assert mean_with_interval([math.nan]) == {"mean": None, "interval": None, "missing": 1}
-
-
-def test_model_index_results_fill_a_model_cards_metadata():
-    metrics = {"psnr": {"mean": 28.61234}, "landmarks": {"mean": None}}
-    rows = [{"model": model, "level": "medium", "pictures": 48, "metrics": metrics} for model in ("input", "enhancer")]
-    (result,) = model_index_results(rows)
-    (entry,) = ModelCardData(model_name="enhancer", eval_results=[result]).to_dict()["model-index"]
-    assert entry["results"][0]["task"]["type"] == "image-to-image"
-    assert entry["results"][0]["dataset"]["name"] == "poor faces, medium"
-    assert entry["results"][0]["metrics"][0] == {
-        **{"type": "psnr", "value": 28.612, "name": "PSNR in dB", "args": {"pictures": 48}}
-    }

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hf_faceenh import FaceEnhancer
-from hf_faceenh.learning.pruning import macs
+from hf_faceenh.learning.reduction import macs
 
 TEACHER = Path(__file__).parents[2] / "training/weights/teacher"
 

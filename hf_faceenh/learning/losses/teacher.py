@@ -1,0 +1,41 @@
+"""What a teacher is, and what it shows of itself. It may be any face enhancer, of any sample size."""
+
+import inspect
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def check_teacher(teacher: nn.Module) -> None:
+    """
+    Raises:
+        ValueError: for a model that is no enhancer, or one without features.
+    """
+    config = getattr(teacher, "config", None)
+    if not hasattr(config, "sample_size") or "return_features" not in inspect.signature(teacher.forward).parameters:
+        raise ValueError(
+            f"{type(teacher).__name__} is no teacher: expected a face enhancer whose config has sample_size and whose "
+            "forward has return_features, such as FaceEnhancer or GPENFaceEnhancer."
+        )
+
+
+def at_side(faces: torch.Tensor, side: int) -> torch.Tensor:
+    """`[B, 3, S, S]` → `[B, 3, side, side]`."""
+    if faces.shape[-1] == side:
+        return faces
+    return F.interpolate(faces, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+def features_of(enhancer: nn.Module, faces: torch.Tensor) -> tuple[Sequence[torch.Tensor], torch.Tensor]:
+    """Noise features, from S×S down, and attribute feature.
+
+    Of an enhancer of ours they are taken without its image: the generating network needs most of the time (GPEN's four
+    fifths).
+    """
+    if hasattr(enhancer, "convolutional_network") and hasattr(enhancer, "mapping_network"):
+        noise_features = enhancer.convolutional_network(faces.contiguous(memory_format=torch.channels_last))
+        return noise_features, enhancer.mapping_network(noise_features[-1].flatten(1))
+    output = enhancer(faces, return_features=True)
+    return output.noise_features, output.attribute_feature

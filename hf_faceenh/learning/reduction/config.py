@@ -1,0 +1,54 @@
+"""How channels are to be reduced."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from hf_faceenh.learning.settings import check_settings
+
+
+@dataclass(frozen=True)
+class ReductionConfig:
+    """How channels are reduced.
+
+    Args:
+        target: multiply-accumulates in the end, as a share of the first network's; 1 reduces nothing.
+        rounds: reductions to get there, where no layer is relaxed.
+        index_psnr: image quality index: loss of PSNR in dB that a layer may cause in one round; inf: any.
+        index_identity: likewise, for the distance of the face recognizer's embeddings. Where both are inf, no layer is
+            relaxed, and all get the same ratio.
+        importance: rank channels by taylor (their effect on the loss) or l2 (the norm of their weights).
+        multiple: the channel counts of reduced layers are multiples of it, and at least it.
+        largest_ratio: largest share of a layer's channels to remove in one round.
+        calibration: faces per process that importance and quality are measured on.
+
+    Raises:
+        ValueError: for a value out of its range.
+    """
+
+    target: float = 0.25
+    rounds: int = 20
+    index_psnr: float = 0.1
+    index_identity: float = 0.01
+    importance: Literal["taylor", "l2"] = "taylor"
+    multiple: int = 8
+    largest_ratio: float = 0.5
+    calibration: int = 16
+
+    def __post_init__(self):
+        rules = {
+            "target": (0 < self.target <= 1, "above 0 and at most 1"),
+            "rounds": (self.rounds >= 1, "at least 1"),
+            "index_psnr": (self.index_psnr > 0, "above 0"),
+            "index_identity": (self.index_identity > 0, "above 0"),
+            "importance": (self.importance in ("taylor", "l2"), "taylor or l2"),
+            "multiple": (self.multiple >= 1, "at least 1"),
+            "largest_ratio": (0 < self.largest_ratio < 1, "between 0 and 1"),
+            "calibration": (self.calibration >= 1, "at least 1"),
+        }
+        check_settings("reduction", self, rules)
+
+    @property
+    def indifferent(self) -> bool:
+        """Whether no loss of quality is too much, so that all layers count as equally sensitive."""
+        return math.isinf(self.index_psnr) and math.isinf(self.index_identity)

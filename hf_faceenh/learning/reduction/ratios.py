@@ -1,0 +1,143 @@
+"""A reduction ratio for every layer: what its channels cost, and how much of them goes.
+
+A *ratio* is the share of a layer's channels that is removed, and leaves a multiple of channels. A layer's *price* is
+the share of the quality index that it loses per multiply-accumulate that it saves.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping
+from operator import itemgetter
+
+import torch
+
+from hf_faceenh.learning.reduction.config import ReductionConfig
+from hf_faceenh.models.channels import Reducible, reduced_config
+from hf_faceenh.models.costs import multiply_accumulates
+
+Ratios = Mapping[str, float]  # layer → ratio; 0 for those not named
+
+SPREAD = 4.0  # how far a layer's price, measured on a few faces, may move its ratio from the others'
+
+
+# Multiply-accumulates
+
+
+def macs(model: Reducible, widths: Mapping[str, int] | None = None) -> int:
+    """Multiply-accumulates for one face, of `model` or of one like it with other `widths` (layer → channels)."""
+    config = reduced_config(model, widths or {})
+    with torch.device("meta"):
+        network = type(model)(**config)
+    side = network.config.sample_size
+    return multiply_accumulates(network, (1, 3, side, side))
+
+
+def macs_left(model: Reducible, ratios: Ratios) -> int:
+    """Those of `model` when its layers are reduced by `ratios`."""
+    groups = model.channel_groups()
+    return macs(model, {group.name: round(group.width * (1 - ratios.get(group.name, 0))) for group in groups})
+
+
+def check_target(model: Reducible, config: ReductionConfig, first_macs: int) -> None:
+    """
+    Raises:
+        ValueError: where even the narrowest layers leave more multiply-accumulates than the target.
+    """
+    widths = {}
+    for group in model.channel_groups():
+        width = group.width
+        while (ratio := least_ratio(width, config)) <= config.largest_ratio:
+            width = round(width * (1 - ratio))
+        widths[group.name] = width
+    least = macs(model, widths) / first_macs
+    if least > config.target:
+        raise ValueError(
+            f"reduction.target {config.target:g} cannot be reached: with multiple {config.multiple} and largest_ratio "
+            f"{config.largest_ratio:g}, {least:.3g} of the multiply-accumulates stay. Raise target or lower multiple."
+        )
+
+
+# One layer
+
+
+def fitting_ratio(width: int, ratio: float, config: ReductionConfig) -> float:
+    """The largest ratio, at most `ratio` and the largest allowed, that leaves a multiple of channels; or 0."""
+    ratio = min(ratio, config.largest_ratio)
+    stays = math.ceil(width * (1 - ratio) / config.multiple - 1e-6) * config.multiple
+    return max(width - stays, 0) / width
+
+
+def least_ratio(width: int, config: ReductionConfig) -> float:
+    """The ratio of the smallest step down to a multiple; 1 where there is none."""
+    stays = (width - 1) // config.multiple * config.multiple
+    return (width - stays) / width
+
+
+def one_step_more(width: int, ratio: float, config: ReductionConfig) -> float:
+    """`ratio` and the smallest step down to a multiple; `ratio` itself where there is none."""
+    stays = round(width * (1 - ratio))
+    more = 1 - (1 - ratio) * (1 - least_ratio(stays, config))
+    return more if more <= min(config.largest_ratio, 1 - 1 / width) else ratio
+
+
+# All layers
+
+
+def layer_prices(model: Reducible, sensitivities: Mapping[str, float]) -> dict[str, float]:
+    """Layer → share of the quality index lost per multiply-accumulate saved.
+
+    Ratios in proportion to 1/price cost least, if what a layer loses grows with its ratio's square.
+
+    Args:
+        sensitivities: layer → share of the index lost per share of channels; layers not named count as the median.
+    """
+    typical = statistics.median_low(sensitivities.values()) if sensitivities else 1.0
+    now, prices = macs(model), {}
+    for group in model.channel_groups():
+        saved = max(1, now - macs(model, {group.name: 1}))  # nothing, where only one channel is left
+        prices[group.name] = sensitivities.get(group.name, typical) / saved
+    return prices
+
+
+def choose_ratios(
+    model: Reducible, prices: Mapping[str, float], wanted: float, config: ReductionConfig
+) -> dict[str, float]:
+    """A common factor over each layer's price, found by bisection: the smallest that leaves no more than `wanted`
+    multiply-accumulates, or the largest there is."""
+    groups, typical = model.channel_groups(), statistics.median_low(prices.values())
+    relative = {name: min(max(price / typical, 1 / SPREAD), SPREAD) for name, price in prices.items()}
+
+    def ratios(factor: float) -> dict[str, float]:
+        return {group.name: fitting_ratio(group.width, factor / relative[group.name], config) for group in groups}
+
+    low, high = 0.0, SPREAD * config.largest_ratio
+    for _ in range(12):  # 12 bisections place the factor within 0.0005
+        middle = (low + high) / 2
+        if macs_left(model, ratios(middle)) > wanted:
+            low = middle
+        else:
+            high = middle
+    return _step_by_step(model, ratios(low), ratios(high), prices, wanted, config)
+
+
+def _step_by_step(
+    model: Reducible,
+    chosen: dict[str, float],
+    following: Mapping[str, float],
+    prices: Mapping[str, float],
+    wanted: float,
+    config: ReductionConfig,
+) -> dict[str, float]:
+    """From `chosen`, which leaves too much, towards `following`, the next of each layer.
+
+    At one factor many layers may take their next step, and one step may save much more than is still wanted. So they
+    take it one by one, the cheapest first, and the last step is the smallest that is enough.
+    """
+    groups = model.channel_groups()
+    while macs_left(model, chosen) > wanted and chosen != following:
+        steps = [chosen | {group.name: one_step_more(group.width, chosen[group.name], config)} for group in groups]
+        if enough := [(left, step) for step in steps if (left := macs_left(model, step)) <= wanted]:
+            return max(enough, key=itemgetter(0))[1]
+        cheapest = min((name for name in prices if chosen[name] < following[name]), key=prices.__getitem__)
+        chosen = chosen | {cheapest: following[cheapest]}
+    return chosen

@@ -1,0 +1,51 @@
+import math
+
+import pytest
+import torch
+from training_pieces import (
+    LinearDiscriminator,
+    discriminator,
+    random_faces,
+)
+
+from hf_faceenh.learning.losses import (
+    discriminator_loss,
+    generator_adversarial,
+    r1_penalty,
+)
+
+
+def test_adversarial_losses_at_known_logits():
+    for logit in (-3.0, 0.0, 3.0):
+        value = generator_adversarial(torch.full((2, 1), logit))
+        assert value.item() == pytest.approx(-math.log(1 / (1 + math.exp(-logit))), rel=1e-5)
+    undecided = torch.zeros(2, 1)
+    assert discriminator_loss(undecided, undecided).item() == pytest.approx(2 * math.log(2))
+    sure = torch.full((2, 1), 20.0)
+    assert discriminator_loss(sure, -sure) < 1e-6 and discriminator_loss(-sure, sure).item() == pytest.approx(40)
+
+
+def test_generator_still_learns_where_the_discriminator_is_sure():
+    logits = torch.full((1, 1), -30.0, requires_grad=True)
+    generator_adversarial(logits).backward()
+    assert logits.grad.item() == pytest.approx(-1)  # a saturating loss would give 1e-13
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_r1_of_a_linear_discriminator_is_half_its_squared_weights(autocast):
+    linear = LinearDiscriminator()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        penalty = r1_penalty(linear, random_faces(3, 8))
+    expected = linear.direction.square().sum() / 2
+    assert penalty.item() == pytest.approx(expected.item(), rel=1e-5)
+    penalty.backward()
+    torch.testing.assert_close(linear.direction.grad, linear.direction.detach())  # of ½‖w‖²
+
+
+def test_r1_trains_the_discriminator_and_leaves_the_faces_as_they_are():
+    network, hq = discriminator(), random_faces(3, 32)
+    with torch.no_grad():  # as within evaluation
+        assert r1_penalty(network, hq) > 0
+    r1_penalty(network, hq).backward()
+    assert not hq.requires_grad and hq.grad is None
+    assert network.stem.weight.grad.abs().sum() > 0
