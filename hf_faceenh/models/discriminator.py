@@ -10,9 +10,10 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import nn
 
-from .enhancer import check_faces
+from .face_network import check_faces
 from .gpen import published_channels
 from .layers import EqualizedConv2d, EqualizedLinear
+from .precision import at_least_float32
 
 
 @dataclass
@@ -56,7 +57,9 @@ def append_minibatch_deviation(hidden: torch.Tensor) -> torch.Tensor:
 
     So the discriminator sees how varied a batch is, and its value for a face depends on the others of the batch.
     """
-    deviation = torch.sqrt(hidden.var(0, correction=0) + 1e-8).mean()
+    # In float16 the 1e-8 is 0, and where all faces of the batch agree (or there is one) √0 has no gradient.
+    variance = at_least_float32(hidden).var(0, correction=0)
+    deviation = torch.sqrt(variance + 1e-8).mean().to(hidden.dtype)
     return torch.cat([hidden, deviation.expand(len(hidden), 1, *hidden.shape[2:])], dim=1)
 
 
@@ -115,7 +118,7 @@ class FaceDiscriminator(ModelMixin, ConfigMixin):
             ValueError: for another shape.
         """
         check_faces(self, sample)
-        hidden = self.stem(sample.contiguous(memory_format=torch.channels_last))
+        hidden = self.stem(sample.to(self.stem.weight.dtype).contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 hidden = self._gradient_checkpointing_func(block, hidden)

@@ -1,48 +1,20 @@
 """Our own face enhancer: convolutional network → noise features, linear mapping network → attribute feature,
 generating network → image."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.utils import BaseOutput
 from torch import nn
 
 from .channels import ChannelGroup, Slice, constant_group, layer_outputs
+from .face_network import FaceEnhancerOutput, ThreeNetworks, check_faces, check_resolutions
+from .layers import SLOPE
+from .precision import PictureConv2d, at_least_float32, map_dtype
 
-SLOPE = 0.2  # of every leaky ReLU here
-
-
-@dataclass
-class FaceEnhancerOutput(BaseOutput):
-    """What a face enhancer returns.
-
-    Args:
-        sample: the enhanced faces, `[B, 3, S, S]` RGB in [-1, 1], not clamped.
-        noise_features: the convolutional network's output at every resolution, from S×S down to 4×4, each
-            `[B, C, r, r]`; `None` unless asked for.
-        attribute_feature: the linear mapping network's output, `[B, D]`; `None` unless asked for.
-    """
-
-    sample: torch.Tensor
-    noise_features: tuple[torch.Tensor, ...] | None = None
-    attribute_feature: torch.Tensor | None = None
-
-
-def check_faces(model: ModelMixin, sample: torch.Tensor) -> None:
-    """Raises a `ValueError` unless `sample` is `[B, 3, S, S]` with S = `model.config.sample_size`."""
-    size = model.config.sample_size
-    if sample.ndim != 4 or tuple(sample.shape[1:]) != (3, size, size):
-        is_rgb = sample.ndim == 4 and sample.shape[1] == 3
-        hint = "Resize or align the faces first" if is_rgb else "Drop the alpha channel"
-        raise ValueError(
-            f"{type(model).__name__} expects [B, 3, {size}, {size}] in [-1, 1]; got {list(sample.shape)}. "
-            f"{hint}, or pass the picture through FaceEnhancePipeline."
-        )
+__all__ = ["FaceEnhancer", "FaceEnhancerOutput", "check_faces"]
 
 
 class ConvolutionalNetwork(nn.Module):
@@ -55,7 +27,7 @@ class ConvolutionalNetwork(nn.Module):
     def __init__(self, channels: Sequence[Sequence[int]]):
         super().__init__()
         (stem,), *rest = channels
-        self.stem = nn.Conv2d(3, stem, 3, padding=1)
+        self.stem = PictureConv2d(3, stem, 3, padding=1)
         self.stages = nn.ModuleList()
         width = stem
         for down, keep in rest:
@@ -72,7 +44,8 @@ class ConvolutionalNetwork(nn.Module):
         return hidden
 
     def forward(self, sample: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        features = [F.leaky_relu(self.stem(sample), SLOPE, inplace=True)]
+        first = self.stem(sample).to(map_dtype(self.stages[0][0].weight))
+        features = [F.leaky_relu(first, SLOPE, inplace=True)]
         for stage in self.stages:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 features.append(self._gradient_checkpointing_func(self._stage, stage, features[-1]))
@@ -106,12 +79,12 @@ class StyledConvolution(nn.Module):
     def forward(
         self, hidden: torch.Tensor, attribute: torch.Tensor, noise: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """With `noise`, the input is `hidden`, enlarged to its size (nearest), and `noise` after it."""
+        """With `noise`, the input is `hidden`, upscaled to its size (nearest), and `noise` after it."""
         scale = (1 + self.style(attribute))[:, :, None, None]
         if noise is None:
             return self._convolve(hidden * scale)
         width = hidden.shape[1]
-        hidden = hidden * scale[:, :width]  # a quarter of the work before it is enlarged
+        hidden = hidden * scale[:, :width]  # a quarter of the work before it is upscaled
         if hidden.shape[-1] != noise.shape[-1]:
             hidden = F.interpolate(hidden, scale_factor=2, mode="nearest")
         return self._convolve(torch.cat([hidden, noise * scale[:, width:]], dim=1))
@@ -123,7 +96,7 @@ class StyledConvolution(nn.Module):
 class GeneratingNetwork(nn.Module):
     """A learned 4×4 constant → image residual `[B, 3, S, S]`.
 
-    Per resolution 4, 8, …, S: enlarge by 2 (nearest), concatenate the noise feature, two styled convolutions.
+    Per resolution 4, 8, …, S: upscale by 2 (nearest), concatenate the noise feature, two styled convolutions.
     `channels` holds their output channels, from 4×4 up; `noise_channels` those of the noise features, likewise.
     """
 
@@ -159,12 +132,12 @@ class GeneratingNetwork(nn.Module):
         return self.to_rgb(hidden)
 
 
-class FaceEnhancer(ModelMixin, ConfigMixin):
+class FaceEnhancer(ThreeNetworks, ModelMixin, ConfigMixin):
     """Restores aligned faces: `[B, 3, S, S]` RGB in [-1, 1] → the same, sharper.
 
-    The structure is that of GPEN (Yang et al. 2021: noise features and an attribute feature from the poor face steer a
-    generator), reshaped to learn from nothing on modest hardware: a U-shaped generator without demodulation, blur or
-    equalised learning rate, whose output is added to the input.
+    The structure is that of GPEN (Yang et al. 2021: noise features and an attribute feature from the degraded face
+    steer a generator), reshaped to learn from nothing on modest hardware: a U-shaped generator without demodulation,
+    blur or equalised learning rate, whose output is added to the input.
 
     Every convolution's and linear layer's width is its own number in the config, because training reduces them one by
     one.
@@ -179,7 +152,7 @@ class FaceEnhancer(ModelMixin, ConfigMixin):
         license: what the weights may be used for, for `hf-faceenh info` and model cards.
     """
 
-    _supports_gradient_checkpointing = True
+    _keep_in_fp32_modules = ["stem"]  # in from_pretrained; see PictureConv2d
 
     @register_to_config
     def __init__(
@@ -196,14 +169,7 @@ class FaceEnhancer(ModelMixin, ConfigMixin):
         license: str | None = None,
     ):  # fmt: skip
         super().__init__()
-        resolutions = int(math.log2(sample_size)) - 1
-        if sample_size != 2 ** (resolutions + 1) or sample_size < 8:
-            raise ValueError(f"sample_size must be a power of two from 8 up; got {sample_size}.")
-        for name, channels in (("encoder_channels", encoder_channels), ("decoder_channels", decoder_channels)):
-            if len(channels) != resolutions:
-                raise ValueError(
-                    f"sample_size {sample_size} has {resolutions} resolutions; {name} has {len(channels)} entries."
-                )
+        check_resolutions(sample_size, encoder_channels, decoder_channels)
         noise_channels = [channels[-1] for channels in reversed(encoder_channels)]
         self.convolutional_network = ConvolutionalNetwork(encoder_channels)
         self.mapping_network = LinearMappingNetwork(16 * noise_channels[0], mapping_channels)
@@ -226,29 +192,8 @@ class FaceEnhancer(ModelMixin, ConfigMixin):
                 layer.style.weight.mul_(0.1)  # starts near the plain convolution
         self.generating_network.to_rgb.weight.mul_(0.02)  # starts near the input picture
 
-    def forward(
-        self, sample: torch.Tensor, return_features: bool = False, return_dict: bool = True
-    ) -> FaceEnhancerOutput | tuple[torch.Tensor, ...]:
-        """
-        Args:
-            sample: poor faces, `[B, 3, S, S]` RGB in [-1, 1].
-            return_features: also return the noise features and the attribute feature.
-            return_dict: return a `FaceEnhancerOutput`; else a tuple of its entries that are not `None`.
-
-        Raises:
-            ValueError: for another shape.
-        """
-        check_faces(self, sample)
-        sample = sample.contiguous(memory_format=torch.channels_last)  # a third faster on a CPU
-        noise_features = self.convolutional_network(sample)
-        attribute_feature = self.mapping_network(noise_features[-1].flatten(1))
-        image = sample + self.generating_network(noise_features, attribute_feature)
-        output = FaceEnhancerOutput(
-            sample=image,
-            noise_features=noise_features if return_features else None,
-            attribute_feature=attribute_feature if return_features else None,
-        )
-        return output if return_dict else output.to_tuple()
+    def _image(self, faces: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
+        return at_least_float32(faces) + at_least_float32(generated)
 
     def channel_groups(self) -> list[ChannelGroup]:
         """The layers whose channels can be removed, from the first to the last: all but the attribute feature, which

@@ -1,6 +1,5 @@
 """GPEN as published (Yang et al. 2021, "GAN Prior Embedded Network for Blind Face Restoration in the Wild")."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +8,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
 from .channels import ChannelGroup, Slice, constant_group, layer_outputs
-from .enhancer import FaceEnhancerOutput, check_faces
+from .face_network import ThreeNetworks, check_resolutions
 from .layers import EqualizedConv2d, EqualizedLinear, PixelNorm, StyledConv2d, ToRGB, Upsample
 
 
@@ -38,7 +37,7 @@ def gpen_config(
     }
 
 
-class ConvolutionalNetwork(nn.Module):
+class GPENConvolutionalNetwork(nn.Module):
     """`[B, 3, S, S]` → noise features: one map per resolution, S, S/2, …, 4, of `channels` channels."""
 
     def __init__(self, channels: Sequence[int]):
@@ -50,7 +49,7 @@ class ConvolutionalNetwork(nn.Module):
         self.gradient_checkpointing = False
 
     def forward(self, sample: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        features = [sample]
+        features = [sample.to(self.layers[0].weight.dtype)]
         for layer in self.layers:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 features.append(self._gradient_checkpointing_func(layer, features[-1]))
@@ -59,7 +58,7 @@ class ConvolutionalNetwork(nn.Module):
         return tuple(features[1:])
 
 
-class LinearMappingNetwork(nn.Sequential):
+class GPENLinearMappingNetwork(nn.Sequential):
     """The flattened 4×4 noise feature `[B, 16·C]` → attribute feature `[B, channels[-1]]`."""
 
     def __init__(self, in_features: int, channels: Sequence[int]):
@@ -73,8 +72,8 @@ class LinearMappingNetwork(nn.Sequential):
         )
 
 
-class GeneratingStage(nn.Module):
-    """One resolution: styled convolutions (the first of two enlarges), and its addition to the image.
+class GPENGeneratingStage(nn.Module):
+    """One resolution: styled convolutions (the first of two upscales), and its addition to the image.
 
     `[B, in_channels, r/2, r/2]` → `[B, channels[-1] + noise_channels, r, r]` and `[B, 3, r, r]`.
     """
@@ -98,8 +97,8 @@ class GeneratingStage(nn.Module):
         return hidden, addition if self.upsample is None else self.upsample(image) + addition
 
 
-class GeneratingNetwork(nn.Module):
-    """A learned 4×4 constant, noise features and the attribute feature → image `[B, 3, S, S]`."""
+class GPENGeneratingNetwork(nn.Module):
+    """A learned 4×4 constant, noise features and the attribute feature → image `[B, 3, S, S]`, added up in float32."""
 
     def __init__(
         self, channels: Sequence[Sequence[int]], noise_channels: Sequence[int], constant_channels: int, style_dim: int
@@ -109,7 +108,7 @@ class GeneratingNetwork(nn.Module):
         self.stages = nn.ModuleList()
         width = constant_channels
         for counts, noise in zip(channels, noise_channels, strict=True):
-            self.stages.append(GeneratingStage(width, counts, noise, style_dim))
+            self.stages.append(GPENGeneratingStage(width, counts, noise, style_dim))
             width = counts[-1] + noise
         self.gradient_checkpointing = False
 
@@ -124,7 +123,7 @@ class GeneratingNetwork(nn.Module):
         return image
 
 
-class GPENFaceEnhancer(ModelMixin, ConfigMixin):
+class GPENFaceEnhancer(ThreeNetworks, ModelMixin, ConfigMixin):
     """Restores aligned faces with GPEN's published network: `[B, 3, S, S]` RGB in [-1, 1] → the same, sharper.
 
     For published checkpoints (`hf_faceenh.convert`) and as a teacher. `gpen_config` gives the config of a published
@@ -140,8 +139,6 @@ class GPENFaceEnhancer(ModelMixin, ConfigMixin):
         license: what the weights may be used for, for `hf-faceenh info` and model cards.
     """
 
-    _supports_gradient_checkpointing = True
-
     @register_to_config
     def __init__(
         self,
@@ -155,49 +152,20 @@ class GPENFaceEnhancer(ModelMixin, ConfigMixin):
         license: str | None = None,
     ):  # fmt: skip
         super().__init__()
-        resolutions = int(math.log2(sample_size)) - 1
-        if sample_size != 2 ** (resolutions + 1) or sample_size < 8:
-            raise ValueError(f"sample_size must be a power of two from 8 up; got {sample_size}.")
-        for name, channels in (("encoder_channels", encoder_channels), ("decoder_channels", decoder_channels)):
-            if len(channels) != resolutions:
-                raise ValueError(
-                    f"sample_size {sample_size} has {resolutions} resolutions; {name} has {len(channels)} entries."
-                )
-        if [len(counts) for counts in decoder_channels] != [1] + [2] * (resolutions - 1):
+        check_resolutions(sample_size, encoder_channels, decoder_channels)
+        if [len(counts) for counts in decoder_channels] != [1] + [2] * (len(decoder_channels) - 1):
             raise ValueError(
                 f"decoder_channels needs one entry at 4×4 and two at every other resolution; got {decoder_channels}."
             )
         noise_channels = encoder_channels[::-1]
-        self.convolutional_network = ConvolutionalNetwork(encoder_channels)
-        self.mapping_network = LinearMappingNetwork(16 * noise_channels[0], mapping_channels)
-        self.generating_network = GeneratingNetwork(
+        self.convolutional_network = GPENConvolutionalNetwork(encoder_channels)
+        self.mapping_network = GPENLinearMappingNetwork(16 * noise_channels[0], mapping_channels)
+        self.generating_network = GPENGeneratingNetwork(
             decoder_channels, noise_channels, constant_channels, mapping_channels[-1]
         )
 
-    def forward(
-        self, sample: torch.Tensor, return_features: bool = False, return_dict: bool = True
-    ) -> FaceEnhancerOutput | tuple[torch.Tensor, ...]:
-        """
-        Args:
-            sample: poor faces, `[B, 3, S, S]` RGB in [-1, 1].
-            return_features: also return the noise features and the attribute feature.
-            return_dict: return a `FaceEnhancerOutput`; else a tuple of its entries that are not `None`.
-
-        Raises:
-            ValueError: for another shape.
-        """
-        check_faces(self, sample)
-        # Convolutions, and channel-wise scaling even more so, are faster with the channels innermost.
-        sample = sample.contiguous(memory_format=torch.channels_last)
-        noise_features = self.convolutional_network(sample)
-        attribute_feature = self.mapping_network(noise_features[-1].flatten(1))
-        image = self.generating_network(noise_features, attribute_feature)
-        output = FaceEnhancerOutput(
-            sample=image.contiguous(),
-            noise_features=noise_features if return_features else None,
-            attribute_feature=attribute_feature if return_features else None,
-        )
-        return output if return_dict else output.to_tuple()
+    def _image(self, faces: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
+        return generated.contiguous()
 
     def channel_groups(self) -> list[ChannelGroup]:
         """The convolutions (and the constant) whose channels can be removed, from the first to the last. The linear

@@ -3,6 +3,9 @@
 All convolutions and linear layers have an *equalised learning rate*: the stored weights are N(0, 1) and are scaled by
 1/√fan_in where they are used. The activation is leaky ReLU with slope 0.2, times √2; because it is positively
 homogeneous, the √2 is multiplied into the small weights and biases before it instead of into the large maps after it.
+
+In half precision and under autocast the maps are in half precision; what is small and loses by rounding (norms, the
+image) is computed in float32.
 """
 
 import math
@@ -11,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-SLOPE = 0.2
+from .precision import at_least_float32, without_autocast
+
+SLOPE = 0.2  # of every leaky ReLU in this package
 ACTIVATION_GAIN = math.sqrt(2)
 
 
@@ -34,7 +39,10 @@ class Blur(nn.Module):
 
 
 class Upsample(nn.Module):
-    """`[B, C, H, W]` → `[B, C, 2H, 2W]`: zero insertion and the [1, 3, 3, 1] filter as one transposed convolution."""
+    """`[B, C, H, W]` → `[B, C, 2H, 2W]`: zero insertion and the [1, 3, 3, 1] filter as one transposed convolution.
+
+    It is for images, and computes in their own number type also under autocast.
+    """
 
     def __init__(self):
         super().__init__()
@@ -44,14 +52,16 @@ class Upsample(nn.Module):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         channels = hidden.shape[1]
         kernel = self.kernel.to(hidden.dtype).expand(channels, 1, 4, 4)
-        return F.conv_transpose2d(hidden, kernel, stride=2, padding=1, groups=channels)
+        with without_autocast(hidden):
+            return F.conv_transpose2d(hidden, kernel, stride=2, padding=1, groups=channels)
 
 
 class PixelNorm(nn.Module):
     """`[B, D]` divided by its root mean square over D."""
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return hidden * torch.rsqrt(hidden.square().mean(1, keepdim=True) + 1e-8)
+        exact = at_least_float32(hidden)  # squares leave half precision's range
+        return (exact * torch.rsqrt(exact.square().mean(1, keepdim=True) + 1e-8)).to(hidden.dtype)
 
 
 class EqualizedLinear(nn.Module):
@@ -148,12 +158,10 @@ class StyledConv2d(nn.Module):
             style: `[B, style_dim]`.
         """
         modulation = self.modulation(style) / math.sqrt(self.weight[0].numel())
-        # In float32, because a sum of thousands of squares leaves half precision's range.
-        weight = self.weight.float()
-        energy = torch.einsum("oihw,oihw->oi", weight, weight)
-        demodulation = torch.rsqrt(modulation.float().square() @ energy.T + 1e-8).to(hidden.dtype)
+        demodulation = self._demodulation(modulation)
 
-        in_place = not torch.is_grad_enabled()
+        # A compiler fuses the arithmetic itself, and knows no output into a map with the channels innermost.
+        in_place = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
         modulation = modulation[:, :, None, None]
         hidden = hidden.mul_(modulation) if in_place else hidden * modulation
         if self.blur is None:
@@ -163,13 +171,24 @@ class StyledConv2d(nn.Module):
 
         hidden = torch.cat([hidden, noise], dim=1)
         gain = torch.cat([demodulation, self.noise_weight.expand(len(style), noise.shape[1])], dim=1)
-        gain, bias = ACTIVATION_GAIN * gain[:, :, None, None], ACTIVATION_GAIN * self.bias[None, :, None, None]
-        hidden = torch.addcmul(bias, hidden, gain, out=hidden if in_place else None)
+        # In the map's number type: a float32 operand, as there is one under autocast, would make a float32 map.
+        gain = (ACTIVATION_GAIN * gain[:, :, None, None]).to(hidden.dtype)
+        bias = (ACTIVATION_GAIN * self.bias[None, :, None, None]).to(hidden.dtype)
+        hidden = torch.addcmul(bias, hidden, gain, out=hidden) if in_place else torch.addcmul(bias, hidden, gain)
         return F.leaky_relu(hidden, SLOPE, inplace=True)
+
+    def _demodulation(self, modulation: torch.Tensor) -> torch.Tensor:
+        """`[B, in_channels]` → 1/√(Σ(w·s)² + 1e-8) `[B, out_channels]`, in float32: a sum of thousands of squares
+        leaves half precision's range. Autocast would take both products down."""
+        with without_autocast(modulation):
+            weight = at_least_float32(self.weight)
+            energy = torch.einsum("oihw,oihw->oi", weight, weight)
+            return torch.rsqrt(at_least_float32(modulation).square() @ energy.T + 1e-8)
 
 
 class ToRGB(nn.Module):
-    """`[B, in_channels, r, r]` → `[B, 3, r, r]`: a 1×1 convolution modulated by a style, without demodulation."""
+    """`[B, in_channels, r, r]` → `[B, 3, r, r]`, at least float32: a 1×1 convolution modulated by a style, without
+    demodulation."""
 
     def __init__(self, in_channels: int, style_dim: int):
         super().__init__()
@@ -181,5 +200,6 @@ class ToRGB(nn.Module):
     def forward(self, hidden: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
         modulation = self.modulation(style) / math.sqrt(self.weight.shape[1])
         # One small matrix per sample: cheaper than scaling the map. Pixels are the rows, as they lie in memory.
-        image = torch.bmm(hidden.flatten(2).mT, (self.weight * modulation[:, None]).mT) + self.bias
+        image = torch.bmm(hidden.flatten(2).mT, (self.weight * modulation[:, None]).mT)
+        image = at_least_float32(image) + at_least_float32(self.bias)
         return image.mT.unflatten(2, hidden.shape[2:])

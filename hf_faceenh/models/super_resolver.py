@@ -1,4 +1,4 @@
-"""SuperResolver: enlarges whole photographs (Real-ESRGAN's two architectures, Wang et al. 2021, and a small residual
+"""SuperResolver: upscales whole photographs (Real-ESRGAN's two architectures, Wang et al. 2021, and a small residual
 network)."""
 
 from dataclasses import dataclass
@@ -10,9 +10,11 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import nn
 
+from .layers import SLOPE
+from .precision import at_least_float32
+
 ARCHITECTURES = ("compact", "residual", "rrdb")
 SCALES = (1, 2, 4)
-SLOPE = 0.2  # of every leaky ReLU in RRDB
 AROUND = 5  # side of the square of input pixels whose range bounds an output without ringing
 BEYOND = 1 / 255  # how far it may lie outside
 
@@ -22,7 +24,7 @@ class SuperResolverOutput(BaseOutput):
     """What a super-resolver returns.
 
     Args:
-        sample: the enlarged pictures, `[B, 3, sH, sW]` RGB in [0, 1], not clamped.
+        sample: the upscaled pictures, `[B, 3, sH, sW]` RGB in [0, 1], not clamped, in the number type of those given.
     """
 
     sample: torch.Tensor
@@ -71,7 +73,7 @@ class ResidualBlock(nn.Module):
 
 
 def within_range(image: torch.Tensor, sample: torch.Tensor, scale: int) -> torch.Tensor:
-    """The enlarged `image`, every pixel clamped to the range of the input pixels around it, as video players do
+    """The upscaled `image`, every pixel clamped to the range of the input pixels around it, as video players do
     against ringing (mpv's `scale-antiring`), and a little beyond."""
     lowest = -F.max_pool2d(-sample, AROUND, stride=1, padding=AROUND // 2) - BEYOND
     highest = F.max_pool2d(sample, AROUND, stride=1, padding=AROUND // 2) + BEYOND
@@ -80,17 +82,17 @@ def within_range(image: torch.Tensor, sample: torch.Tensor, scale: int) -> torch
 
 
 class SuperResolver(ModelMixin, ConfigMixin):
-    """Enlarges pictures by `config.scale`: `[B, 3, H, W]` RGB in [0, 1] → `[B, 3, sH, sW]`, any H, W ≥ 1.
+    """Upscales pictures by `config.scale`: `[B, 3, H, W]` RGB in [0, 1] → `[B, 3, sH, sW]`, any H, W ≥ 1.
 
     The modules of "compact" and "rrdb" bear the published state dicts' key names: those of `SRVGGNetCompact`
     (`body.i`) and of `RRDBNet` (`conv_first`, `body.i.rdbj.convk`, …).
 
     Args:
         architecture: "compact" (3×3 convolutions with PReLU at the input's size, then a pixel-shuffle; added to the
-            enlarged input), "residual" (residual blocks at half the input's size, where a convolution of the same cost
-            sees twice as far, then a pixel-shuffle; added to the input enlarged with bilinear interpolation, which
+            upscaled input), "residual" (residual blocks at half the input's size, where a convolution of the same cost
+            sees twice as far, then a pixel-shuffle; added to the input upscaled with bilinear interpolation, which
             does not ring) or "rrdb" (residual-in-residual dense blocks, then twice ×2).
-        scale: 1, 2 or 4. RRDB always enlarges its feature maps by 4; scales 2 and 1 start with a pixel-unshuffle by
+        scale: 1, 2 or 4. RRDB always upscales its feature maps by 4; scales 2 and 1 start with a pixel-unshuffle by
             2 and 4.
         num_feat: channels of the feature maps.
         num_conv: compact: convolutions between the first and the last one.
@@ -158,25 +160,26 @@ class SuperResolver(ModelMixin, ConfigMixin):
         return (at_feature_size + 2) * self._unshuffle
 
     def _compact(self, sample: torch.Tensor) -> torch.Tensor:
-        hidden = sample
+        hidden = sample.to(self.body[0].weight.dtype)
         for layer in self.body:
             hidden = layer(hidden)
         scale = self.config.scale
-        return F.pixel_shuffle(hidden, scale) + F.interpolate(sample, scale_factor=scale, mode="nearest")
+        upscaled = F.interpolate(sample, scale_factor=scale, mode="nearest")
+        return at_least_float32(F.pixel_shuffle(hidden, scale)) + upscaled
 
     def _residual(self, sample: torch.Tensor) -> torch.Tensor:
         scale = self.config.scale
         shuffled = F.pixel_shuffle(self.conv_last(self._blocks(self._first(sample))), self._unshuffle * scale)
         height, width = (side * scale for side in sample.shape[-2:])
-        enlarged = F.interpolate(sample, scale_factor=scale, mode="bilinear")
-        return shuffled[..., :height, :width] + enlarged
+        upscaled = F.interpolate(sample, scale_factor=scale, mode="bilinear")
+        return at_least_float32(shuffled[..., :height, :width]) + upscaled
 
     def _first(self, sample: torch.Tensor) -> torch.Tensor:
         """The feature maps that the blocks get."""
         height, width = sample.shape[-2:]
         factor = self._unshuffle
         sample = F.pad(sample, (0, -width % factor, 0, -height % factor), mode="replicate")
-        return self.conv_first(F.pixel_unshuffle(sample, factor))
+        return self.conv_first(F.pixel_unshuffle(sample, factor).to(self.conv_first.weight.dtype))
 
     def _blocks(self, hidden: torch.Tensor) -> torch.Tensor:
         for block in self.body:
@@ -199,7 +202,8 @@ class SuperResolver(ModelMixin, ConfigMixin):
     def forward(self, sample: torch.Tensor, return_dict: bool = True) -> SuperResolverOutput | tuple[torch.Tensor]:
         """
         Args:
-            sample: pictures, `[B, 3, H, W]` RGB in [0, 1].
+            sample: pictures, `[B, 3, H, W]` RGB in [0, 1]. The result has their number type: a network in half
+                precision loses least with pictures in float32, to which it adds what its convolutions found.
             return_dict: return a `SuperResolverOutput`; else a tuple of its one entry.
 
         Raises:
@@ -210,7 +214,9 @@ class SuperResolver(ModelMixin, ConfigMixin):
                 f"SuperResolver expects [B, 3, H, W] in [0, 1]; got {list(sample.shape)}. "
                 "Convert the picture to RGB and drop the alpha channel first."
             )
-        image = getattr(self, f"_{self.config.architecture}")(sample)
+        picture = at_least_float32(sample)
+        image = getattr(self, f"_{self.config.architecture}")(picture)
         if self.config.anti_ringing:
-            image = within_range(image, sample, self.config.scale)
+            image = within_range(image, picture, self.config.scale)
+        image = image.to(sample.dtype)
         return SuperResolverOutput(sample=image) if return_dict else (image,)
