@@ -1,52 +1,59 @@
-"""Measures a pipeline on whole photographs, reduced to a quarter and damaged, then enlarged four times.
+"""Measures a pipeline on whole photographs, downscaled to a quarter and degraded, then upscaled four times.
 
     python training/evaluate_photographs.py --photographs FOLDER --recognizer RECOGNIZER --output_dir OUT
 
-Side by side: bicubic enlargement, the pipeline without faces (its super-resolver alone), and the whole pipeline. Every
+Side by side: bicubic upscaling, the pipeline without faces (its super-resolver alone), and the whole pipeline. Every
 face that the pipeline finds on the sharp photograph is cut out of all four and compared with the sharp one: PSNR
 inside the face, SSIM of the crop, identity distance, and how far the detector's landmarks moved.
 
 In OUT: results.json with every face's values, results.md, faces/ with every photograph's faces (bicubic |
 super-resolver | pipeline | sharp), and harmed.png with the faces that the pipeline took further from the person than
-bicubic enlargement does.
+bicubic upscaling does.
 """
 
-import argparse
 import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from tqdm import tqdm
 
-from hf_faceenh import FaceEnhancePipeline
+from hf_faceenh import EnhancedFace, FaceDetector, FaceEnhancePipeline
 from hf_faceenh.alignment import crop_faces, transform_points
+from hf_faceenh.errors import run_script
 from hf_faceenh.learning.degradation import resize
-from hf_faceenh.learning.identity import check_recognizer
+from hf_faceenh.learning.identity import load_recognizer
 from hf_faceenh.learning.metrics import METRICS, face_metrics, markdown_table, mean_with_interval, psnr
-from hf_faceenh.models import FaceDetector, load_transformers
-from hf_faceenh.pipeline import EnhancedFace
+from hf_faceenh.learning.options import parse_options
+from hf_faceenh.learning.sheets import contact_sheet
 
 FACTOR = 4
-# The damage: blur in px of the small picture, noise of 255, quality of the JPEG file.
+# The degradation: blur in px of the small picture, noise of 255, quality of the JPEG file.
 BLUR, NOISE, QUALITY = 0.5, 6.0, 60
 BICUBIC, ALONE, WHOLE, SHARP = "bicubic", "super-resolver", "pipeline", "sharp"
 RESULTS = (BICUBIC, ALONE, WHOLE)
-HEADER = 20  # px for the words above a row of faces
 
 
-def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photographs", type=Path, required=True, help="folder of sharp photographs with faces")
-    parser.add_argument("--model", help="pipeline: folder or Hub name (default: the bundled one)")
-    parser.add_argument("--recognizer", required=True, help="face recognizer: folder or Hub name")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise")
-    parser.add_argument("--output_dir", type=Path, required=True)
-    return parser.parse_args(arguments)
+@dataclass
+class Options:
+    """Settings of `training/evaluate_photographs.py`.
+
+    Args:
+        photographs: folder of sharp photographs with faces.
+        recognizer: face recognizer (folder or Hub name).
+        output_dir: gets the results.
+        model: pipeline (folder or Hub name) instead of the bundled one.
+        seed: of the noise.
+    """
+
+    photographs: Path
+    recognizer: str
+    output_dir: Path
+    model: str | None = None
+    seed: int = 0
 
 
 @dataclass
@@ -65,12 +72,12 @@ class Face:
 
     @property
     def grown(self) -> float:
-        """By how much the pipeline's identity distance is above bicubic enlargement's."""
+        """By how much the pipeline's identity distance is above bicubic upscaling's."""
         return self.metrics[WHOLE]["identity"] - self.metrics[BICUBIC]["identity"]
 
 
-def make_poor(sharp: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """`[H, W, 3]` uint8 → `[H/4, W/4, 3]`: blurred, reduced, noisy and compressed."""
+def degraded(sharp: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`[H, W, 3]` uint8 → `[H/4, W/4, 3]`: blurred, downscaled, noisy and compressed."""
     height, width = sharp.shape[:2]
     image = cv2.GaussianBlur(sharp, (0, 0), BLUR * FACTOR)
     image = resize(image, (width // FACTOR, height // FACTOR))
@@ -87,12 +94,12 @@ def read(path: Path) -> np.ndarray:
     return np.ascontiguousarray(pixels[:height, :width])
 
 
-def results_of(pipe: FaceEnhancePipeline, poor: np.ndarray) -> dict[str, np.ndarray]:
+def results_of(pipe: FaceEnhancePipeline, lq: np.ndarray) -> dict[str, np.ndarray]:
     """Each of `RESULTS`, `[4H, 4W, 3]` uint8."""
-    picture = Image.fromarray(poor)
+    picture = Image.fromarray(lq)
     alone = pipe(picture, upscale=FACTOR, max_faces=0).images[0]
     whole = pipe(picture, upscale=FACTOR).images[0]
-    bicubic = resize(poor, (poor.shape[1] * FACTOR, poor.shape[0] * FACTOR))
+    bicubic = resize(lq, (lq.shape[1] * FACTOR, lq.shape[0] * FACTOR))
     return {BICUBIC: bicubic, ALONE: np.asarray(alone), WHOLE: np.asarray(whole)}
 
 
@@ -114,11 +121,11 @@ def landmark_shift(detector: FaceDetector, crop: np.ndarray, points: np.ndarray)
 
 
 def measure(
-    pipe: FaceEnhancePipeline, recognizer: torch.nn.Module, sharp: np.ndarray, poor: np.ndarray, name: str
+    pipe: FaceEnhancePipeline, recognizer: torch.nn.Module, sharp: np.ndarray, lq: np.ndarray, name: str
 ) -> list[Face]:
     """The faces of one photograph with their values."""
     size = pipe.enhancer.config.sample_size
-    pictures = results_of(pipe, poor) | {SHARP: sharp}
+    pictures = results_of(pipe, lq) | {SHARP: sharp}
     found = pipe(Image.fromarray(sharp), upscale=1, restore_background=False, max_face_size=float("inf")).faces[0]
     faces = []
     for number, known in enumerate(face for face in found if face.mask is not None):
@@ -138,28 +145,20 @@ def measure(
 # Results
 
 
-def row(face: Face) -> Image.Image:
-    """A face in all four, its identity distances above."""
-    kinds = (*RESULTS, SHARP)
-    size = len(face.crops[SHARP])
-    sheet = Image.new("RGB", (len(kinds) * size, HEADER + size), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-    for index, kind in enumerate(kinds):
-        text = f"{kind} {face.metrics[kind]['identity']:.3f}" if kind in RESULTS else face.name
-        pen.text((index * size + 2, 2), text, "black", font)
-        sheet.paste(Image.fromarray(face.crops[kind]), (index * size, HEADER))
-    return sheet
+def row(face: Face) -> np.ndarray:
+    """A face in all four, with the identity distances above: `[H, W, 3]` uint8."""
+    headings = [f"{kind} {face.metrics[kind]['identity']:.3f}" for kind in RESULTS] + [face.name]
+    return contact_sheet(
+        (heading, [face.crops[kind]]) for heading, kind in zip(headings, (*RESULTS, SHARP), strict=True)
+    )
 
 
-def stacked(rows: list[Image.Image]) -> Image.Image:
-    sheet = Image.new("RGB", (rows[0].width, sum(one.height for one in rows)))
-    for index, one in enumerate(rows):
-        sheet.paste(one, (0, index * one.height))
-    return sheet
+def save_rows(faces: list[Face], path: Path) -> None:
+    Image.fromarray(np.concatenate([row(face) for face in faces])).save(path)
 
 
 def summary(faces: list[Face]) -> dict[str, dict[str, dict]]:
-    """Result → metric → mean, interval, and mean and interval of the difference to bicubic enlargement."""
+    """Result → metric → mean, interval, and mean and interval of the difference to bicubic upscaling."""
     names = list(faces[0].metrics[BICUBIC])
     means = {}
     for kind in RESULTS:
@@ -187,7 +186,7 @@ def markdown(means: dict, faces: list[Face], harmed: list[Face]) -> str:
         rows.append([kind, *(METRICS[name].cell(figures[name]) for name in names)])
         if kind != BICUBIC:
             cells = (METRICS[name].cell(figures[name]["difference"], "+") for name in names)
-            rows.append(["… less bicubic", *cells])
+            rows.append(["… minus bicubic", *cells])
     lines = [
         markdown_table(["result", *titles], rows),
         "",
@@ -198,44 +197,46 @@ def markdown(means: dict, faces: list[Face], harmed: list[Face]) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    args = parse_args(arguments)
+def pictures_of(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise ValueError(f"--photographs {folder} is not a folder.")
     known = Image.registered_extensions()
-    if not args.photographs.is_dir():
-        raise ValueError(f"--photographs {args.photographs} is not a folder.")
-    paths = sorted(path for path in args.photographs.iterdir() if path.suffix.lower() in known)
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in known)
     if not paths:
-        raise ValueError(f"--photographs {args.photographs} holds no pictures.")
-    pipe = FaceEnhancePipeline.from_pretrained(args.model)
+        raise ValueError(f"--photographs {folder} holds no pictures.")
+    return paths
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options, _ = parse_options(Options, __doc__, arguments)
+    out = options.output_dir
+    paths = pictures_of(options.photographs)
+    pipe = FaceEnhancePipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
-    recognizer = load_transformers("--recognizer", args.recognizer).eval()
-    check_recognizer(recognizer)
-    (args.output_dir / "faces").mkdir(parents=True, exist_ok=True)
+    recognizer = load_recognizer(options.recognizer)
+    (out / "faces").mkdir(parents=True, exist_ok=True)
 
     faces = []
     for index, path in enumerate(tqdm(paths, unit="photograph", disable=None)):
         sharp = read(path)
-        poor = make_poor(sharp, np.random.default_rng((args.seed, index)))
-        own = measure(pipe, recognizer, sharp, poor, path.stem)
+        lq = degraded(sharp, np.random.default_rng((options.seed, index)))
+        own = measure(pipe, recognizer, sharp, lq, path.stem)
         if own:
-            stacked([row(face) for face in own]).save(args.output_dir / "faces" / f"{path.stem}.png")
+            save_rows(own, out / "faces" / f"{path.stem}.png")
         faces += own
     if not faces:
-        raise ValueError(f"The pipeline finds no face on the photographs of {args.photographs}.")
+        raise ValueError(f"The pipeline finds no face on the photographs of {options.photographs}.")
     harmed = sorted((face for face in faces if face.grown > 0), key=lambda face: -face.grown)
     means = summary(faces)
     report = markdown(means, faces, harmed)
     print(report)
     results = {"means": means, "faces": {face.name: without_nan(face.metrics) for face in faces}}
-    (args.output_dir / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (args.output_dir / "results.md").write_text(report + "\n")
-    (args.output_dir / "harmed.png").unlink(missing_ok=True)
+    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (out / "results.md").write_text(report + "\n")
+    (out / "harmed.png").unlink(missing_ok=True)
     if harmed:
-        stacked([row(face) for face in harmed]).save(args.output_dir / "harmed.png")
+        save_rows(harmed, out / "harmed.png")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"evaluate_photographs.py: {' '.join(str(error).split())}")
+    run_script(main)

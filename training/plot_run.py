@@ -2,33 +2,41 @@
 
     python training/plot_run.py OUT [--output FILE]
 
-Factor and coefficients of every round, quality against multiply-accumulates, and the losses; OUT/run.png if `--output`
-names no other file. Its ending says its kind: png, pdf, svg.
+Factor and coefficients of every round, quality against multiply-accumulates, and the losses. The picture is
+OUT/run.png, or the FILE that `--output` names, whose suffix decides its format: png, pdf, svg.
 """
 
-import argparse
 import json
 import math
-import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from hf_faceenh.errors import run_script
+from hf_faceenh.learning.options import parse_options
+
 NEEDED = ("round", "factor", "smoothed_factor", "direction", "coefficients", "losses", "macs", "phase")
 
 
-def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, metavar="OUT", help="--output_dir of train.py")
-    parser.add_argument("--output", type=Path, help="picture to write (default: OUT/run.png)")
-    return parser.parse_args(arguments)
+@dataclass
+class Options:
+    """Settings of `training/plot_run.py`.
+
+    Args:
+        run: the --output_dir of train.py.
+        output: picture to write instead of run.png in that folder.
+    """
+
+    run: Path
+    output: Path | None = None
 
 
 def read_rounds(path: Path) -> list[dict]:
-    """The rounds of a run. A last line that is not whole, as a stop in the middle of writing leaves it, is left out.
+    """The rounds of a run. A last line that a stop in the middle of writing has cut off is left out.
 
     Raises:
         ValueError: where there are none, or another line is not a round.
@@ -52,7 +60,7 @@ def read_rounds(path: Path) -> list[dict]:
 
 
 def series(rounds: list[dict], value: Callable[[dict], float | None]) -> tuple[list[int], list[float]]:
-    """Rounds and values, of those rounds that have one."""
+    """The numbers and values of those rounds that have a finite value."""
     points = [(line["round"], value(line)) for line in rounds]
     points = [(number, y) for number, y in points if y is not None and math.isfinite(y)]
     return [number for number, _ in points], [y for _, y in points]
@@ -128,9 +136,9 @@ def draw(rounds: list[dict]) -> Figure:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    args = parse_args(arguments)
-    figure = draw(read_rounds(args.run / "rounds.jsonl"))
-    output = args.output or args.run / "run.png"
+    options, _ = parse_options(Options, __doc__, arguments, positional=True)
+    figure = draw(read_rounds(options.run / "rounds.jsonl"))
+    output = options.output or options.run / "run.png"
     kinds = figure.canvas.get_supported_filetypes()
     if output.suffix[1:].lower() not in kinds:
         raise ValueError(f"--output {output}: expected a file that ends with one of {', '.join(sorted(kinds))}.")
@@ -140,7 +148,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"plot_run.py: {' '.join(str(error).split())}")
+    run_script(main)

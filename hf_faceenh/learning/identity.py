@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoModel
 
 from hf_faceenh.alignment import FFHQ_TEMPLATE, invert, scale_of, similarity_transform
 from hf_faceenh.models import FaceRecognizer
+from hf_faceenh.models.auto import read_transformers, refuse_gaps
 
 DISTANCES = ("euclidean", "cosine")
 
@@ -40,21 +40,12 @@ def load_recognizer(name: str | Path) -> FaceRecognizer | nn.Module:
     """The recognizer in a folder or on the Hub, frozen, in float32 and evaluation mode.
 
     Raises:
-        ValueError, OSError: with one line where there is none.
+        ValueError, OSError: in one line, where there is none or it is not complete.
     """
-    folder = Path(name)
-    if folder.is_file():
-        raise ValueError(f"{name} is a file; expected a folder. Make one with: hf-faceenh convert {name} FOLDER")
-    try:
-        recognizer, report = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
-    except Exception as error:  # transformers documents none, and raises a dozen kinds
-        if not folder.is_dir():
-            raise OSError(f"There is no recognizer {name}, neither a folder nor on the Hub.") from error
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{name} holds no face recognizer that can be loaded: {reason}") from error
+    unreadable = f"{name} holds no face recognizer that can be loaded"
+    recognizer, missing = read_transformers("recognizer", name, unreadable)
     check_recognizer(recognizer)
-    if report["missing_keys"]:
-        raise ValueError(f"{name} lacks weights of its recognizer: {', '.join(sorted(report['missing_keys'])[:3])}, …")
+    refuse_gaps("recognizer", name, missing)
     return recognizer.eval().requires_grad_(False)
 
 

@@ -1,55 +1,107 @@
-"""The enhancer in a folder or on the Hub, whichever of ours it is; and the networks of others that training needs."""
+"""Networks by name: the enhancer in a folder or on the Hub, whichever of ours it is, and the `transformers` models
+that training needs. Whatever is wrong with a name, or with what it names, is said here, in one line."""
 
+import contextlib
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import torch
 from transformers import AutoModel, PreTrainedModel
 
-from .enhancer import FaceEnhancer
-from .gpen import GPENFaceEnhancer
+from hf_faceenh.errors import one_line
+from hf_faceenh.models.enhancer import FaceEnhancer
+from hf_faceenh.models.gpen import GPENFaceEnhancer
 
 ENHANCERS = {"FaceEnhancer": FaceEnhancer, "GPENFaceEnhancer": GPENFaceEnhancer}
 
 
 def load_enhancer(name: str | Path, **kwargs) -> FaceEnhancer | GPENFaceEnhancer:
-    """The enhancer of a folder or Hub repository, or of the pipeline that either holds.
+    """The enhancer of a folder or Hub repository, or of the pipeline in it.
 
     Args:
         name: folder or Hub name.
         kwargs: for `from_pretrained`.
 
     Raises:
-        ValueError, OSError: with one line where there is none.
+        ValueError, OSError: in one line, where there is none or it is not complete.
     """
+    refuse_file(name)
     folder = Path(name)
-    if folder.is_file():
-        raise ValueError(f"{name} is a file; expected a folder. Make one with: hf-faceenh convert {name} FOLDER")
     if (folder / "enhancer" / "config.json").is_file():
         name = folder / "enhancer"
     elif folder.is_dir() and not (folder / "config.json").is_file():
         raise ValueError(f"{name} holds no enhancer: there is no config.json in it.")
-    try:
+    with loading("enhancer", name):
         kind = FaceEnhancer.load_config(name).get("_class_name")
-    except OSError as error:
-        raise OSError(f"There is no enhancer {name}, neither a folder nor on the Hub.") from error
-    if kind == "FaceEnhancePipeline":  # a repository whose root config.json only lets the Hub count downloads
-        kwargs["subfolder"] = "enhancer"
-        kind = FaceEnhancer.load_config(name, subfolder="enhancer").get("_class_name")
+        if kind == "FaceEnhancePipeline":  # a repository whose root config.json only lets the Hub count downloads
+            kwargs["subfolder"] = "enhancer"
+            kind = FaceEnhancer.load_config(name, subfolder="enhancer").get("_class_name")
     if kind not in ENHANCERS:
         raise ValueError(f"{name} holds a {kind or 'model of another kind'}; expected {' or '.join(ENHANCERS)}.")
-    return ENHANCERS[kind].from_pretrained(name, **kwargs)
+    with loading("enhancer", name):
+        model, report = ENHANCERS[kind].from_pretrained(name, output_loading_info=True, **kwargs)
+    refuse_gaps("enhancer", name, report["missing_keys"])
+    return model
 
 
-def load_transformers(option: str, name: str | None) -> PreTrainedModel | None:
+def load_transformers(option: str, name: str | Path | None) -> PreTrainedModel | None:
     """The `transformers` model that a command line's `option` names, in float32; `None` for no name.
 
+    Weights that the folder lacks are random, as with `transformers`: of a published classifier they are often parts
+    that its features do without.
+
     Raises:
-        ValueError: with one line where there is none.
+        ValueError, OSError: in one line, where there is none.
     """
     if name is None:
         return None
+    what = option.removeprefix("--").replace("_", " ")
+    model, _ = read_transformers(what, name, unreadable=f"{option} {name} is no transformers model")
+    return model
+
+
+def read_transformers(what: str, name: str | Path, unreadable: str) -> tuple[PreTrainedModel, Collection[str]]:
+    """A `transformers` model in float32, and the names of the weights that its folder lacks.
+
+    Args:
+        what: the model is for, in a message.
+        name: folder or Hub name.
+        unreadable: the beginning of the message about a folder that holds something else.
+
+    Raises:
+        ValueError, OSError: in one line, where there is none.
+    """
+    refuse_file(name)
+    with loading(what, name, unreadable):
+        model, report = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+    return model, report["missing_keys"]
+
+
+def refuse_file(name: str | Path) -> None:
+    """
+    Raises:
+        ValueError: for a file, such as a published checkpoint, instead of a folder or Hub name.
+    """
+    if Path(name).is_file():
+        raise ValueError(f"{name} is a file; expected a folder. Make one with: hf-faceenh convert {name} FOLDER")
+
+
+def refuse_gaps(what: str, name: str | Path, missing: Collection[str]) -> None:
+    """
+    Raises:
+        ValueError: where weights are missing, which the libraries would leave random or not there at all.
+    """
+    if missing:
+        raise ValueError(f"{name} lacks weights of its {what}: {', '.join(sorted(missing)[:3])}, …")
+
+
+@contextlib.contextmanager
+def loading(what: str, name: str | Path, unreadable: str | None = None) -> Iterator[None]:
+    """Makes one line of what the libraries raise: an OSError where `name` is not there, else a ValueError."""
     try:
-        return AutoModel.from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{option} {name} is no transformers model: {reason}") from error
+        yield
+    except Exception as error:  # diffusers and transformers document none, and raise a dozen kinds
+        reason = one_line(error, 200)
+        if not Path(name).is_dir():
+            raise OSError(f"There is no {what} {name}, neither a folder nor on the Hub: {reason}") from error
+        raise ValueError(f"{unreadable or f'{name} holds no {what} that can be loaded'}: {reason}") from error

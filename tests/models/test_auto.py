@@ -1,8 +1,9 @@
 import pytest
+from safetensors.torch import load_file, save_file
 from tiny import tiny_enhancer
 from transformers import MobileNetV2Config, MobileNetV2Model
 
-from hf_faceenh.models import FaceEnhancer, GPENFaceEnhancer, load_enhancer
+from hf_faceenh.models import FaceEnhancer, GPENFaceEnhancer, load_enhancer, load_transformers
 from hf_faceenh.models.gpen import gpen_config
 
 
@@ -22,12 +23,37 @@ def test_anything_else_is_one_clear_line(tmp_path):
     MobileNetV2Model(MobileNetV2Config(depth_multiplier=0.25)).save_pretrained(tmp_path / "other")
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.pth").write_bytes(b"")
+    for name in ("damaged", "gaps"):
+        tiny_enhancer(16).save_pretrained(tmp_path / name)
+    (tmp_path / "damaged" / "config.json").write_text("{")
+    weights = tmp_path / "gaps" / "diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    del state["convolutional_network.stages.0.1.weight"]
+    save_file(state, weights)
     for name, message in {
         "other": "expected FaceEnhancer or GPENFaceEnhancer",
         "empty": "holds no enhancer",
         "file.pth": "hf-faceenh convert",
+        "damaged": "damaged holds no enhancer that can be loaded: ",
+        "gaps": "gaps lacks weights of its enhancer: convolutional_network.stages.0.1.weight",
         "none/at/all": "neither a folder nor on the Hub",
     }.items():
         with pytest.raises((ValueError, OSError), match=message) as raised:
             load_enhancer(tmp_path / name)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_transformers_model_that_an_option_names(tmp_path):
+    MobileNetV2Model(MobileNetV2Config(depth_multiplier=0.25)).save_pretrained(tmp_path / "backbone")
+    assert isinstance(load_transformers("--backbone", str(tmp_path / "backbone")), MobileNetV2Model)
+    assert load_transformers("--backbone", None) is None
+    tiny_enhancer(16).save_pretrained(tmp_path / "enhancer")
+    (tmp_path / "file.pth").write_bytes(b"")
+    for name, message in {
+        "enhancer": "--perceptual_backbone .*enhancer is no transformers model: ",
+        "file.pth": "hf-faceenh convert",
+        "none/at/all": "There is no perceptual backbone .*all, neither a folder nor on the Hub",
+    }.items():
+        with pytest.raises((ValueError, OSError), match=message) as raised:
+            load_transformers("--perceptual_backbone", str(tmp_path / name))
         assert "\n" not in str(raised.value)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from tiny import tiny_pipeline
 
+from hf_faceenh.learning.sheets import HEADER
 from hf_faceenh.models import FaceRecognizer, FaceRecognizerConfig
 
 ROOT = Path(__file__).parents[2]
@@ -45,21 +46,21 @@ def test_reports_every_face_of_a_folder(script, work, tmp_path, capsys):
     assert metrics["bicubic"] != metrics["super-resolver"] != metrics["pipeline"]
     difference = results["means"]["pipeline"]["psnr"]["difference"]["mean"]
     assert difference == pytest.approx(metrics["pipeline"]["psnr"] - metrics["bicubic"]["psnr"])
-    assert Image.open(tmp_path / "faces" / "face.png").size == (4 * 256, 256 + script["HEADER"])
+    assert Image.open(tmp_path / "faces" / "face.png").size == (4 * 256, 256 + HEADER)
     harmed = metrics["pipeline"]["identity"] > metrics["bicubic"]["identity"]
     assert (tmp_path / "harmed.png").exists() == harmed
     report = (tmp_path / "results.md").read_text()
     assert report in capsys.readouterr().out and f"1 faces; of {int(harmed)} the identity" in report
 
 
-def test_poor_is_a_quarter_as_large_and_the_same_for_the_same_seed(script, work):
+def test_degraded_is_a_quarter_as_large_and_the_same_for_the_same_seed(script, work):
     sharp = script["read"](work / "photographs" / "face.png")
     assert sharp.shape == (448, 448, 3)  # cut from 449
-    poor, again, other = (script["make_poor"](sharp, np.random.default_rng(seed)) for seed in (0, 0, 1))
-    assert poor.shape == (112, 112, 3) and (poor == again).all() and (poor != other).any()
+    lq, again, other = (script["degraded"](sharp, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert lq.shape == (112, 112, 3) and (lq == again).all() and (lq != other).any()
 
 
-def test_the_grown_distance_is_that_to_bicubic_enlargement(script):
+def test_the_grown_distance_is_that_to_bicubic_upscaling(script):
     face = script["Face"]("", {}, {"bicubic": {"identity": 0.2}, "pipeline": {"identity": 0.25}})
     assert face.grown == pytest.approx(0.05)
 

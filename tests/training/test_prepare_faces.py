@@ -1,15 +1,18 @@
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
+from datasets import Image as ImageFeature
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -68,23 +71,45 @@ def test_photographs_become_aligned_faces(photographs, tmp_path):
 
 def test_small_faces_are_left_out(script, photographs, tmp_path):
     out = tmp_path / "faces"
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(ValueError) as end:
         script["main"](["--dataset", str(photographs), "--output_dir", str(out)])
-    assert end.value.code.startswith(f"0 faces in {out}; left out: 1 faces under 600 px")
+    assert str(end.value).startswith(f"0 faces in {out}; left out: 1 faces under 600 px")
 
 
 def test_nothing_is_overwritten(script, photographs):
-    with pytest.raises(SystemExit, match="exists already; choose another, or remove it first.$"):
+    with pytest.raises(ValueError, match="exists already; choose another, or remove it first.$"):
         script["main"](["--dataset", str(photographs), "--output_dir", str(photographs / "train")])
     assert [path.name for path in (photographs / "train").iterdir()] == ["astronaut.png"]
 
 
 @pytest.mark.parametrize(
-    ("folder", "line"), [("empty", "no photographs in this folder or below it."), ("missing", "no such folder.")]
+    ("folder", "line"),
+    [("empty", "is empty or holds no pictures, .*files."), ("missing", "does not exist: give .*Hub.")],
 )
 def test_no_photographs_is_one_line(script, tmp_path, folder, line):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(ValueError) as end:
         script["main"](["--dataset", str(tmp_path / folder), "--output_dir", str(tmp_path / "faces")])
-    assert end.value.code == f"--dataset {tmp_path / folder}: {line}"
+    assert re.fullmatch(f"{re.escape(str(tmp_path / folder))} {line}", str(end.value))
     assert not (tmp_path / "faces").exists()
+
+
+def test_a_mistake_ends_the_process_with_one_line_and_status_1(photographs):
+    process = run("--dataset", photographs, "--output_dir", photographs)
+    line = f"--output_dir {photographs} exists already; choose another, or remove it first."
+    assert (process.returncode, process.stderr) == (1, f"prepare_faces.py: {line}\n")
+
+
+def test_photographs_of_a_dataset_are_undecoded(script, tmp_path):
+    picture = ASTRONAUT.read_bytes()
+    rows = Dataset.from_dict({"photo": [{"bytes": picture, "path": None}], "year": [1983]})
+    rows.cast_column("photo", ImageFeature()).to_parquet(tmp_path / "old.parquet")
+    assert list(script["photographs"](str(tmp_path / "old.parquet"))) == [picture]
+
+
+def test_photographs_in_a_zip_file(script, tmp_path):
+    (tmp_path / "zipped").mkdir()
+    with zipfile.ZipFile(tmp_path / "zipped" / "all.zip", "w") as archive:
+        archive.write(ASTRONAUT, "astronaut.png")
+    (picture,) = script["photographs"](str(tmp_path / "zipped"))
+    assert picture == ASTRONAUT.read_bytes() or Path(picture).read_bytes() == ASTRONAUT.read_bytes()

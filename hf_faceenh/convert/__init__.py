@@ -1,0 +1,72 @@
+"""Published checkpoints → our format: `convert(source, target)` writes a `from_pretrained` folder.
+
+The kind of a checkpoint and all its hyper-parameters are read off its keys and shapes. Loading is strict: every key of
+the file must have its place, and every parameter its key.
+
+A family is one file here that ends with its `ARCHITECTURES` (see `architecture.Architecture`). To add one, write that
+file and add it to `FAMILIES`.
+"""
+
+from pathlib import Path
+
+from diffusers.models.modeling_utils import ModelMixin
+from transformers import PreTrainedModel
+
+from hf_faceenh.convert import centerface, dlib, gpen, mobilenet, real_esrgan
+from hf_faceenh.convert.architecture import Architecture, ConversionError, listed
+from hf_faceenh.convert.reading import read_state_dict
+from hf_faceenh.files import written_whole
+
+FAMILIES = (gpen, real_esrgan, mobilenet, centerface, dlib)
+ARCHITECTURES: tuple[Architecture, ...] = tuple(kind for family in FAMILIES for kind in family.ARCHITECTURES)
+
+__all__ = ["ARCHITECTURES", "Architecture", "ConversionError", "convert", "load_published", "read_state_dict"]
+
+
+def load_published(source: str | Path) -> ModelMixin | PreTrainedModel:
+    """Opens a published checkpoint as one of our models, in float32 and evaluation mode.
+
+    Args:
+        source: a `.pth`, `.safetensors`, `.onnx` or `.dat` file of one of `ARCHITECTURES`: GPEN's generators and
+            discriminators of every size, Real-ESRGAN's RRDB and compact networks, torchvision's MobileNetV2,
+            CenterFace as ONNX, or dlib's face recognition ResNet in dlib's own format.
+
+    Raises:
+        ConversionError: for a file that is none of these, whole and complete.
+    """
+    source = Path(source)
+    try:
+        state = read_state_dict(source)
+        for architecture in ARCHITECTURES:
+            if architecture.recognizes(state):
+                try:
+                    return architecture.load(state)
+                except ConversionError as error:
+                    raise ConversionError(f"looks like {architecture.name}, but {error}") from error
+        known = ", ".join(architecture.name for architecture in ARCHITECTURES)
+        raise ConversionError(f"unknown network, with keys {listed(list(state)) or 'none'}; known are {known}")
+    except ConversionError as error:
+        raise ConversionError(f"{source}: {error}.") from error
+
+
+def convert(source: str | Path, target: str | Path) -> Path:
+    """Converts a published checkpoint into a folder for `from_pretrained`; its config notes the weights' licence.
+
+    Args:
+        source: as for `load_published`.
+        target: the folder to make. It appears complete or not at all.
+
+    Returns:
+        `target`.
+
+    Raises:
+        ConversionError: if `target` exists, or as for `load_published`.
+    """
+    target = Path(target)
+    if target.exists():
+        raise ConversionError(f"{target} exists already; choose another target, or remove it first.")
+    model = load_published(source)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(target) as partial:
+        model.save_pretrained(partial)
+    return target

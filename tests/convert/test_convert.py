@@ -1,0 +1,97 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import DATA, golden, saved, state_dict_of
+from safetensors.torch import load_file
+
+from hf_faceenh.convert import ConversionError, convert, load_published
+from hf_faceenh.models.discriminator import FaceDiscriminator, discriminator_config
+from hf_faceenh.models.gpen import GPENFaceEnhancer, gpen_config
+from hf_faceenh.models.super_resolver import SuperResolver
+
+GPEN_256 = {"channel_multiplier": 1, "narrow": 0.5}
+OFFICIAL = {
+    "GPEN-BFR-256": (GPENFaceEnhancer, gpen_config(256, **GPEN_256)),
+    "GPEN-BFR-512": (GPENFaceEnhancer, gpen_config(512)),
+    "GPEN-BFR-1024": (GPENFaceEnhancer, gpen_config(1024)),
+    "GPEN-BFR-256-D": (FaceDiscriminator, discriminator_config(256, **GPEN_256)),
+    "GPEN-BFR-512-D": (FaceDiscriminator, discriminator_config(512)),
+    "RealESRGAN_x4plus": (
+        SuperResolver, {"architecture": "rrdb", "scale": 4, "num_feat": 64, "num_block": 23, "num_grow_ch": 32},
+    ),
+    "RealESRGAN_x2plus": (
+        SuperResolver, {"architecture": "rrdb", "scale": 2, "num_feat": 64, "num_block": 23, "num_grow_ch": 32},
+    ),
+    "realesr-general-x4v3": (
+        SuperResolver, {"architecture": "compact", "scale": 4, "num_feat": 64, "num_conv": 32},
+    ),
+}  # fmt: skip
+
+
+def as_lists(value):
+    return [as_lists(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+@pytest.mark.parametrize("manifest", OFFICIAL)
+def test_official_file(manifest, tmp_path):
+    state = state_dict_of(manifest)
+    model = load_published(saved(state, tmp_path / "official.pth"))
+    expected_class, expected_config = OFFICIAL[manifest]
+    assert type(model) is expected_class
+    assert all(as_lists(model.config[name]) == as_lists(value) for name, value in expected_config.items())
+    assert sum(p.numel() for p in model.parameters()) == sum(
+        tensor.numel() for key, tensor in state.items() if not key.endswith(".kernel")
+    )
+    assert not any(p.is_meta for p in model.parameters()) and not any(b.is_meta for b in model.buffers())
+    assert ("Non-commercial" if "GPEN" in manifest else "BSD-3-Clause") in model.config.license
+
+
+def test_official_file_becomes_a_folder(tmp_path):
+    folder = convert(saved(state_dict_of("GPEN-BFR-512"), tmp_path / "GPEN-BFR-512.pth"), tmp_path / "new/gpen-512")
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        assert config["_class_name"] == "GPENFaceEnhancer" and config["sample_size"] == 512
+        assert "Non-commercial" in config["license"]
+        weights = folder / "diffusion_pytorch_model.safetensors"
+        assert weights.stat().st_size == pytest.approx(4 * 71_005_223, rel=0.001)
+        assert [entry.name for entry in folder.parent.iterdir()] == ["gpen-512"]
+    finally:
+        shutil.rmtree(folder)  # 284 MB
+
+
+@pytest.mark.parametrize("name", ["gpen_generator", "gpen_discriminator", "rrdb_x2", "rrdb_x4", "srvgg_x4"])
+@pytest.mark.parametrize("wrapper", [None, "g_ema", "params", "params_ema", "safetensors"])
+@torch.no_grad()
+def test_converted_folder_equals_the_published_code(name, wrapper, tmp_path):
+    state, source = golden(name), tmp_path / "published.pth"
+    if wrapper == "safetensors":
+        source = DATA / "golden" / name / "weights.safetensors"
+    else:
+        saved({wrapper: state, "other": {}} if wrapper else state, source)
+    folder = convert(source, tmp_path / "converted")
+    model = type(load_published(source)).from_pretrained(folder)
+    values = load_file(DATA / "golden" / name / "io.safetensors")
+    torch.testing.assert_close(model(values["input"], return_dict=False)[0], values["output"], atol=1e-4, rtol=0)
+
+
+def test_existing_target_is_kept(tmp_path):
+    target = tmp_path / "mine"
+    target.mkdir()
+    (target / "config.json").write_text("precious")
+    with pytest.raises(ConversionError, match="mine exists already"):
+        convert(DATA / "golden/srvgg_x4/weights.safetensors", target)
+    assert (target / "config.json").read_text() == "precious"
+
+
+def test_failed_writing_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full_disk(self, folder):
+        Path(folder).mkdir()
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(SuperResolver, "save_pretrained", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        convert(DATA / "golden/srvgg_x4/weights.safetensors", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

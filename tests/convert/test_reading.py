@@ -1,0 +1,88 @@
+import io
+import os
+import pickle
+
+import pytest
+import torch
+from checkpoints import golden, refused, saved
+
+from hf_faceenh.convert import load_published
+
+
+def test_averaged_weights_are_preferred(tmp_path):
+    averaged = golden()
+    plain = {key: value if key.endswith(".kernel") else value + 1 for key, value in averaged.items()}
+    model = load_published(saved({"params": plain, "g_ema": averaged}, tmp_path / "training.pth"))
+    assert torch.equal(model.generating_network.constant, averaged["generator.input.input"])
+
+
+class Code:
+    """Unpickling it makes the folder `path`."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_truncated_file(legacy, tmp_path):
+    buffer = io.BytesIO()
+    torch.save(golden(), buffer, _use_new_zipfile_serialization=not legacy)
+    whole = buffer.getvalue()
+    assert (tmp_path / "whole.pth").write_bytes(whole) and load_published(tmp_path / "whole.pth")
+    for part in (0.001, 0.01, 0.5, 0.999):
+        source = tmp_path / "part.pth"
+        source.write_bytes(whole[: int(len(whole) * part)])
+        refused(source, tmp_path / "out", "truncated|not a PyTorch checkpoint")
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "plain pickle"])
+def test_code_in_a_pickle_is_not_run(form, tmp_path):
+    proof, source = tmp_path / "it-ran", tmp_path / "code.pth"
+    state = golden() | {"code": Code(proof)}
+    if form == "plain pickle":
+        source.write_bytes(pickle.dumps(state))
+    else:
+        torch.save(state, source, _use_new_zipfile_serialization=form == "zip")
+    refused(source, tmp_path / "out", "pickled code, not only tensors; it was not run|not a PyTorch checkpoint")
+    assert not proof.exists()
+    pickle.loads(source.read_bytes()) if form == "plain pickle" else torch.load(source, weights_only=False)
+    assert proof.exists()  # the code is live
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "match"),
+    [
+        ("notes.pth", b"these are my notes\n", "not a PyTorch checkpoint"),
+        ("page.pth", b"<!DOCTYPE html><html>404</html>", "not a PyTorch checkpoint"),
+        ("empty.pth", b"", "empty"),
+        ("notes.safetensors", b"these are my notes\n", "truncated or not a safetensors file"),
+        ("archive.pth", b"PK\x05\x06" + bytes(18), "not a PyTorch checkpoint"),
+    ],
+)
+def test_file_that_is_no_checkpoint(name, content, match, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    refused(tmp_path / name, tmp_path / "out", match)
+
+
+def test_source_that_is_no_file(tmp_path):
+    refused(tmp_path / "absent.pth", tmp_path / "out", "no such file")
+    refused(tmp_path, tmp_path / "out", "a folder, not a file")
+
+
+@pytest.mark.parametrize("place", ["", "elsewhere/"])
+def test_onnx_file_that_names_another_file(place, tmp_path, monkeypatch):
+    """onnx would read it: beside the model with `load`, in the working folder with `to_array`."""
+    onnx = pytest.importorskip("onnx")
+    (tmp_path / "private").write_bytes(bytes(16))
+    weight = onnx.TensorProto(name="neck.deconv_layers.0.conv.weight", data_type=onnx.TensorProto.FLOAT, dims=[4])
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="private")
+    graph = onnx.helper.make_graph([], "network", [], [], initializer=[weight])
+    source = tmp_path / place / "network.onnx"
+    source.parent.mkdir(exist_ok=True)
+    source.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    monkeypatch.chdir(tmp_path)
+    refused(source, tmp_path / "out", "values of neck.deconv_layers.0.conv.weight are in another file, which was not")
