@@ -15,7 +15,8 @@ from tiny import tiny_enhancer
 from torch.utils.flop_counter import FlopCounterMode
 
 from hf_faceenh import FaceDiscriminator, FaceImageProcessor, SuperResolver
-from hf_faceenh.cli import load_pipeline, main
+from hf_faceenh.cli import main
+from hf_faceenh.loading import load_pipeline
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "data" / "golden"
