@@ -1,4 +1,4 @@
-"""What the command lines of the package share: how options are spelled, those of the pipeline, one line for a mistake."""
+"""What the command lines of the package share: spelling of options, those of the pipeline, one line for a mistake."""
 
 import argparse
 import logging

@@ -203,6 +203,26 @@ def test_a_missing_file_is_reported_and_the_others_go_on(run, photo):
     assert os.listdir("out") == ["here.png"]
 
 
+def test_what_cannot_be_done_reads_the_same_alone_and_beside_others(run, photo):
+    """Alone, it is answered without a pipeline."""
+
+    def said(*pictures):
+        status, out, err = run("enhance", *pictures, "-o", "out", "--json", "--upscale", 1)
+        assert status == 1
+        records = {record["input"]: record for record in map(json.loads, out.splitlines())}
+        lines = [line[line.index("hf-faceenh: ") :] for line in err.splitlines() if "hf-faceenh: " in line]
+        return [records[name] for name in refused], [line for line in lines if any(name in line for name in refused)]
+
+    refused = ("gone.png", "there.png")
+    for name in ("there.png", "new.png"):
+        photo.save(name)
+    os.mkdir("out")
+    photo.save("out/there.png")
+    alone = said(*refused)
+    assert alone == said(*refused, "new.png") and len(alone[1]) == 2
+    assert "no file gone.png" in alone[0][0]["error"] and "out/there.png exists already" in alone[0][1]["error"]
+
+
 def test_a_url_is_a_picture(run, photo, monkeypatch):
     data = io.BytesIO()
     photo.save(data, "PNG")
