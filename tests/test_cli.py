@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hf_faceenh import FaceDiscriminator, FaceImageProcessor, SuperResolver
 from hf_faceenh.cli import main
+from hf_faceenh.convert import ConversionError, convert
 from hf_faceenh.loading import load_pipeline
 
 ROOT = Path(__file__).parents[1]
@@ -335,6 +336,15 @@ def test_convert_then_info(run, refusal):
     header, row = out.splitlines()
     assert status == 0 and header.split() == ["component", "class", "parameters", "GMAC", "licence"]
     assert row.startswith("super_resolver  SuperResolver") and "per megapixel" in row and "BSD-3-Clause" in row
+
+
+def test_convert_refuses_as_the_library_does(refusal):
+    """The command does so before it imports the library."""
+    os.mkdir("folder")
+    for source, target in (("gone.pth", "new"), ("folder", "new"), ("gone.pth", "folder")):
+        with pytest.raises(ConversionError) as raised:
+            convert(source, target)
+        assert refusal("convert", source, target) == f"hf-faceenh: {raised.value}\n"
 
 
 def test_info_counts_the_bundled_models(run, bundled):

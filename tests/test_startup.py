@@ -91,7 +91,7 @@ def test_the_package_is_a_program_too():
 
 WITHOUT = """
 import json, sys
-sys.modules |= dict.fromkeys(("datasets", "pyarrow", "skimage", "jsonargparse", "docstring_parser", "yaml", "onnx"))
+sys.modules |= dict.fromkeys(("datasets", "pyarrow", "skimage", "jsonargparse", "docstring_parser", "matplotlib", "onnx"))
 from hf_faceenh.cli import main
 import hf_faceenh.hub
 from hf_faceenh.batch.__main__ import main as collection
