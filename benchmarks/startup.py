@@ -1,7 +1,7 @@
 """What starting costs: one small picture, beside importing `DiffusionPipeline` and the work alone, and mistakes.
 
 Each contender runs in a process of its own; they take turns, so that whatever else the machine does falls on all. The
-fastest of the turns, as a Markdown table. The last column is the time in terms of the bare import and the work.
+fastest of the turns, as a Markdown table. The last column is what is left beside the work, in terms of the bare import.
 
     python benchmarks/startup.py --turns 5
 """
@@ -53,9 +53,9 @@ def main(arguments: list[str] | None = None) -> None:
                 if name == SMALL:  # from the decision to enhance it until it is written
                     times.setdefault(WORK, []).append(json.loads(printed)["seconds"])
     best = {name: min(values) for name, values in times.items()}
-    print("| | s | of import and work |\n| --- | --- | --- |")
+    print("| | s | of the import |\n| --- | --- | --- |")
     for name, seconds in best.items():
-        share = f"{seconds / (best[IMPORT] + best[WORK]):.2f}" if name == SMALL else ""
+        share = f"{(seconds - best[WORK]) / best[IMPORT]:.2f}" if name == SMALL else ""
         print(f"| {name} | {seconds:.2f} | {share} |")
 
 
