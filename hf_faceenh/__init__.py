@@ -1,9 +1,9 @@
 """Enhance the faces of photographs: models, pipeline, training."""
 
 import importlib
-import importlib.util
-import sys
 from typing import TYPE_CHECKING
+
+from hf_faceenh.registration import register_when_needed
 
 if TYPE_CHECKING:
     from hf_faceenh.image_processor import FaceImageProcessor
@@ -45,28 +45,4 @@ def __getattr__(name: str):
     return getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'models')}"), name)
 
 
-_AUTO = "transformers.models.auto.modeling_auto"
-
-
-class _AutoModelFinder:
-    """Imports our networks as soon as transformers' Auto classes are imported: they must know the recognizer."""
-
-    def find_spec(self, name: str, path=None, target=None):
-        if name != _AUTO:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        execute = spec.loader.exec_module
-
-        def exec_module(module):
-            execute(module)
-            importlib.import_module(f"{__name__}.models")
-
-        spec.loader.exec_module = exec_module
-        return spec
-
-
-if _AUTO in sys.modules:
-    importlib.import_module(f"{__name__}.models")
-else:
-    sys.meta_path.insert(0, _AutoModelFinder())
+register_when_needed()

@@ -47,3 +47,13 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def check_empty(folder: Path) -> None:
+    """For a folder that is to be made: it may be there, but not with anything in it.
+
+    Raises:
+        FileExistsError: where there is something already.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(f"{folder} exists already and is not an empty folder. Choose another.")

@@ -21,10 +21,12 @@ from huggingface_hub.utils import validate_repo_id
 from torch import nn
 
 from hf_faceenh.components import component_rows
+from hf_faceenh.files import check_empty
 from hf_faceenh.learning import metrics
 from hf_faceenh.learning.metrics import INPUT
 from hf_faceenh.models import load_enhancer
 from hf_faceenh.pipeline import BUNDLED, LARGEST_FACE, OURS, FaceEnhancePipeline
+from hf_faceenh.results import read_results
 
 REPOSITORY = Path(__file__).parent / "repository"
 EXAMPLE = "examples/astronaut.jpg"
@@ -66,8 +68,7 @@ def export(
         OSError: where the folder holds something, or cannot be written.
     """
     folder = Path(folder).resolve()
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise FileExistsError(f"{folder} exists already and is not an empty folder. Choose another.")
+    check_empty(folder)
     single = FaceEnhancePipeline(**dict(_with_dtype(pipeline.components, torch.float32)))
     card = model_card(single, results, repo_id or folder.name, dataset)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -201,22 +202,6 @@ def _described(networks: Mapping[str, nn.Module]) -> dict[str, dict[str, str]]:
     for row in described.values():
         row["library"] = "hf_faceenh" if row["class_name"] in OURS else "transformers"
     return described
-
-
-def read_results(path: str | Path) -> dict[str, Any]:
-    """A results.json of training/evaluate.py.
-
-    Raises:
-        ValueError, OSError: with one line for a file that is missing or something else.
-    """
-    try:
-        results = json.loads(Path(path).read_text(encoding="utf-8"))
-        for row in results["rows"]:
-            if not {"model", "level", "pictures", "metrics"} <= row.keys():
-                raise KeyError("a row lacks model, level, pictures or metrics")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is not a results.json of training/evaluate.py: {error}.") from error
-    return results
 
 
 def own_rows(results: Mapping[str, Any], enhancer: nn.Module) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from tiny import tiny_enhancer, tiny_parser, tiny_pipeline
 
 from hf_faceenh import FaceEnhancePipeline
 from hf_faceenh.batch.__main__ import main
-from hf_faceenh.cli import described
+from hf_faceenh.jobs import described
 
 ROOT = Path(__file__).parents[1]
 

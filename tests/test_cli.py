@@ -15,7 +15,9 @@ from tiny import tiny_enhancer
 from torch.utils.flop_counter import FlopCounterMode
 
 from hf_faceenh import FaceDiscriminator, FaceImageProcessor, SuperResolver
-from hf_faceenh.cli import load_pipeline, main
+from hf_faceenh.cli import main
+from hf_faceenh.convert import ConversionError, convert
+from hf_faceenh.loading import load_pipeline
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "data" / "golden"
@@ -202,6 +204,26 @@ def test_a_missing_file_is_reported_and_the_others_go_on(run, photo):
     assert os.listdir("out") == ["here.png"]
 
 
+def test_what_cannot_be_done_reads_the_same_alone_and_beside_others(run, photo):
+    """Alone, it is answered without a pipeline."""
+
+    def said(*pictures):
+        status, out, err = run("enhance", *pictures, "-o", "out", "--json", "--upscale", 1)
+        assert status == 1
+        records = {record["input"]: record for record in map(json.loads, out.splitlines())}
+        lines = [line[line.index("hf-faceenh: ") :] for line in err.splitlines() if "hf-faceenh: " in line]
+        return [records[name] for name in refused], [line for line in lines if any(name in line for name in refused)]
+
+    refused = ("gone.png", "there.png")
+    for name in ("there.png", "new.png"):
+        photo.save(name)
+    os.mkdir("out")
+    photo.save("out/there.png")
+    alone = said(*refused)
+    assert alone == said(*refused, "new.png") and len(alone[1]) == 2
+    assert "no file gone.png" in alone[0][0]["error"] and "out/there.png exists already" in alone[0][1]["error"]
+
+
 def test_a_url_is_a_picture(run, photo, monkeypatch):
     data = io.BytesIO()
     photo.save(data, "PNG")
@@ -314,6 +336,15 @@ def test_convert_then_info(run, refusal):
     header, row = out.splitlines()
     assert status == 0 and header.split() == ["component", "class", "parameters", "GMAC", "licence"]
     assert row.startswith("super_resolver  SuperResolver") and "per megapixel" in row and "BSD-3-Clause" in row
+
+
+def test_convert_refuses_as_the_library_does(refusal):
+    """The command does so before it imports the library."""
+    os.mkdir("folder")
+    for source, target in (("gone.pth", "new"), ("folder", "new"), ("gone.pth", "folder")):
+        with pytest.raises(ConversionError) as raised:
+            convert(source, target)
+        assert refusal("convert", source, target) == f"hf-faceenh: {raised.value}\n"
 
 
 def test_info_counts_the_bundled_models(run, bundled):

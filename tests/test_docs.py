@@ -425,4 +425,5 @@ def test_the_citation_is_of_this_version():
     project = tomllib.loads(read("pyproject.toml"))["project"]
     assert citation["version"] == project["version"] and citation["license"] == project["license"]
     assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert f"## {project['version']} " in read("CHANGELOG.md")
     assert f"version = {{{project['version']}}}" in read("README.md") and citation["title"] in read("README.md")

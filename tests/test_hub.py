@@ -19,7 +19,8 @@ from tiny import tiny_enhancer, tiny_pipeline
 from transformers import AutoModel, AutoModelForSemanticSegmentation
 
 from hf_faceenh import FaceEnhancePipeline, FaceEnhancer, SuperResolver, hub
-from hf_faceenh.cli import load_pipeline, main
+from hf_faceenh.cli import main
+from hf_faceenh.loading import load_pipeline
 
 ROOT = Path(__file__).parents[1]
 

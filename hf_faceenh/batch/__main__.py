@@ -1,153 +1,15 @@
 """The command; what it does is told in `hf_faceenh.batch`."""
 
 import argparse
-import hashlib
-import json
-import re
 import sys
-from collections.abc import Mapping
-from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import Any
 
-import datasets
-import torch
-from huggingface_hub import DatasetCardData
-from huggingface_hub.utils import disable_progress_bars
+from hf_faceenh.commands import Parser, add_pipeline_options, number, quietly
 
-from hf_faceenh.batch.collection import Collection, load_collection
-from hf_faceenh.batch.output import HUB, Folder, Repository, open_output
-from hf_faceenh.batch.shards import SHARDS, check_columns, output_features
-from hf_faceenh.batch.work import Process, Work
-from hf_faceenh.cli import add_pipeline_options, load_pipeline, number, pipeline_options, quietly
-from hf_faceenh.pipeline import FaceEnhancePipeline
-
-CARD = """\
-# {title}
-
-The pictures of {dataset} with their faces enhanced by hf-faceenh (`--upscale {upscale}`).
-
-Columns beside those of the source:
-
-- `source_index`, `source_name`: which picture of the source it was, counted from 0; those of a stream are counted in
-  each of its files anew, whose number is the first in the shard's name.
-- `faces`: of every face `box` (x1, y1, x2, y2) and `landmarks` (five points) in px of the source, the detector's
-  `score`, `size` of the aligned crop in px of the source, and `left_alone`: why it was not enhanced, if it was not.
-
-What is gone from the pixels of a poor photograph is guessed, not recovered: the results identify nobody and prove
-nothing.
-"""
-
-
-def settle(output: Folder | Repository, options: Mapping[str, Any], card: str) -> None:
-    """Makes sure that all processes and all starts of a run have the same options, and that the card is there.
-
-    Raises:
-        ValueError: where they differ, or the output holds something else.
-    """
-    output.prepare()
-    if output.is_foreign():  # before reading: other processes of this run may be writing
-        raise ValueError(f"The output {output} holds something that is no run of this program. Choose another.")
-    text = output.read("options.json")
-    if text is None:
-        output.write("options.json", json.dumps(options, indent=1) + "\n")
-    else:
-        check_options(output, json.loads(text), options)
-    if output.read("README.md") is None:
-        output.write("README.md", card)
-
-
-def check_options(output: Folder | Repository, known: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-    """
-    Args:
-        output: of the run.
-        known: what it was begun with.
-        options: what it is started with now.
-
-    Raises:
-        ValueError: where they differ.
-    """
-    differing = [name for name in {**options, **known} if known.get(name) != options.get(name)]
-    if not differing:
-        return
-    if set(differing) <= {"pictures", "names"}:
-        raise ValueError(
-            f"The dataset {options['dataset']} is not the one that {output} was begun with: that had "
-            f"{known['pictures']} pictures, this has {options['pictures']}, or others by name. Choose another output."
-        )
-    name = differing[0]
-    raise ValueError(
-        f"{output} was begun with other options: {name} was {known.get(name)!r}, and is {options.get(name)!r} now. "
-        "Give the same again, or choose another output."
-    )
-
-
-def run_options(args: argparse.Namespace, collection: Collection, pipe: FaceEnhancePipeline) -> dict[str, Any]:
-    """All that decides what is written; no path of this machine, for it may be read by others."""
-    return {
-        "dataset": public_name(args.dataset),
-        "split": args.split,
-        "streaming": args.streaming,
-        "column": collection.column,
-        **collection.fingerprint(),
-        "shard_size": args.shard_size,
-        "format": args.format,
-        "model": public_name(args.model) if args.model else "bundled",
-        "weights": checksum(pipe),
-        "dtype": args.dtype,
-        **pipeline_options(args),
-    }
-
-
-def public_name(name: str) -> str:
-    """A name on the Hub as it is, the last part of a path."""
-    on_hub = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not Path(name).exists()
-    return name if on_hub else Path(name).expanduser().resolve().name
-
-
-def checksum(pipe: FaceEnhancePipeline) -> str:
-    """Of all weights."""
-    digest = hashlib.sha256()
-    for component in pipe.components.values():
-        if isinstance(component, torch.nn.Module):
-            for name, tensor in component.state_dict().items():
-                digest.update(name.encode())
-                digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
-
-
-def dataset_card(options: Mapping[str, Any], collection: Collection, title: str) -> str:
-    config: dict[str, Any] = {"config_name": "default"}
-    if options["format"] == "parquet":
-        config["data_files"] = [{"split": collection.prefix, "path": f"data/{collection.prefix}-*.parquet"}]
-    else:  # whose types a metadata.jsonl does not tell
-        config["data_files"] = [{"split": collection.prefix, "path": f"data/{collection.prefix}-*/*"}]
-        config["features"] = output_features(collection, "imagefolder")._to_yaml_list()
-    data = DatasetCardData(configs=[config], task_categories=["image-to-image"], tags=["face-enhancement"])
-    text = CARD.format(title=title, dataset=options["dataset"], upscale=options["upscale"])
-    return f"---\n{data.to_yaml()}\n---\n\n{text}"
-
-
-def run(args: argparse.Namespace) -> int:
-    process = Process.launched()
-    disable_progress_bars()  # of up- and downloads
-    if process.rank:
-        datasets.disable_progress_bars()
-    output = open_output(args.output, args.private)
-    if isinstance(output, Folder) and output.path.is_relative_to(Path(args.dataset).expanduser().resolve()):
-        raise ValueError(f"The output {output} lies in the dataset's folder, of which it would become a part.")
-    collection = load_collection(args.dataset, args.split, args.streaming, args.column, args.shard_size)
-    check_columns(collection, args.format)
-    pipe = load_pipeline(args.model, process.device(), args.dtype)
-    pipe.set_progress_bar_config(disable=True)
-    options = run_options(args, collection, pipe)
-    settle(output, options, dataset_card(options, collection, PurePosixPath(str(output)).name))
-    call = pipeline_options(args)
-    return Work(process, pipe, call, collection, output, args.format, args.batch_size, args.num_workers).run()
+EXTRA = {"datasets", "fsspec", "pyarrow"}  # what an installation without the extra `batch` may lack
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "python -m hf_faceenh.batch",
         description="Enhance a whole collection of photographs, shard by shard. Started again, it goes on.",
         epilog="On several GPUs or machines: accelerate launch -m hf_faceenh.batch …; on several CPU processes: "
@@ -156,29 +18,41 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     pictures = "a folder of pictures, Parquet or WebDataset (.tar) files, one such file, or a dataset on the Hub"
     add("--dataset", required=True, metavar="NAME_OR_FOLDER", help=pictures)
-    where = f"a folder, or {HUB}ACCOUNT/NAME: a repository on the Hub, made if missing; all machines must reach it"
+    where = "a folder, or hf://datasets/ACCOUNT/NAME: a repository on the Hub, made if missing; all machines reach it"
     add("--output", required=True, metavar="DIR_OR_REPO", help=where)
     add("--split", default="train", help="which part of the dataset (train)")
     add("--streaming", action="store_true", help="read the dataset as it comes, instead of downloading it first")
     add("--column", metavar="NAME", help="that of the pictures, where there are several of them and none is image")
     shards = "what a shard is: a Parquet file (parquet), or a folder of pictures with a metadata.jsonl (imagefolder)"
-    add("--format", default="parquet", choices=SHARDS, help=shards)
+    add("--format", default="parquet", choices=("parquet", "imagefolder"), help=shards)
     size = "pictures in a shard (1000): a process that was stopped does at most so many again"
-    add("--shard_size", type=number(int, 1), default=1000, metavar="N", help=size)
+    add("--shard-size", type=number(int, 1), default=1000, metavar="N", help=size)
     add("--private", action="store_true", help="make a private repository")
     add("--model", metavar="ID_OR_FOLDER", help="a pipeline, or a folder with one model that hf-faceenh convert made")
-    add_pipeline_options(parser, "_")
+    add_pipeline_options(parser)
     add("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
     at_once = "pictures that are enhanced at once (8); fewer need less memory"
-    add("--batch_size", type=number(int, 1), default=8, metavar="N", help=at_once)
+    add("--batch-size", type=number(int, 1), default=8, metavar="N", help=at_once)
     workers = "threads of each process that decode and encode pictures (4)"
-    add("--num_workers", type=number(int, 1), default=4, metavar="N", help=workers)
+    add("--num-workers", type=number(int, 1), default=4, metavar="N", help=workers)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Does this process's part; returns the exit status."""
-    return quietly(partial(run, _parser().parse_args(argv)))
+    args = _parser().parse_args(argv)
+    return quietly(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:
+        from hf_faceenh.batch.run import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in EXTRA:
+            raise
+        message = f'There is no {error.name}, which whole collections need: pip install "hf-faceenh[batch]"'
+        raise OSError(message) from error
+    return run(args)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,146 @@
+"""A run: its options, its output, and this process's part of the work."""
+
+import argparse
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import datasets
+import torch
+from huggingface_hub import DatasetCardData
+from huggingface_hub.utils import disable_progress_bars
+
+from hf_faceenh.batch.collection import Collection, load_collection
+from hf_faceenh.batch.output import Folder, Repository, open_output
+from hf_faceenh.batch.shards import check_columns, output_features
+from hf_faceenh.batch.work import Process, Work
+from hf_faceenh.commands import pipeline_options
+from hf_faceenh.loading import load_pipeline
+from hf_faceenh.pipeline import FaceEnhancePipeline
+
+CARD = """\
+# {title}
+
+The pictures of {dataset} with their faces enhanced by hf-faceenh (`--upscale {upscale}`).
+
+Columns beside those of the source:
+
+- `source_index`, `source_name`: which picture of the source it was, counted from 0; those of a stream are counted in
+  each of its files anew, whose number is the first in the shard's name.
+- `faces`: of every face `box` (x1, y1, x2, y2) and `landmarks` (five points) in px of the source, the detector's
+  `score`, `size` of the aligned crop in px of the source, and `left_alone`: why it was not enhanced, if it was not.
+
+What is gone from the pixels of a poor photograph is guessed, not recovered: the results identify nobody and prove
+nothing.
+"""
+
+
+def settle(output: Folder | Repository, options: Mapping[str, Any], card: str) -> None:
+    """Makes sure that all processes and all starts of a run have the same options, and that the card is there.
+
+    Raises:
+        ValueError: where they differ, or the output holds something else.
+    """
+    output.prepare()
+    if output.is_foreign():  # before reading: other processes of this run may be writing
+        raise ValueError(f"The output {output} holds something that is no run of this program. Choose another.")
+    text = output.read("options.json")
+    if text is None:
+        output.write("options.json", json.dumps(options, indent=1) + "\n")
+    else:
+        check_options(output, json.loads(text), options)
+    if output.read("README.md") is None:
+        output.write("README.md", card)
+
+
+def check_options(output: Folder | Repository, known: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """
+    Args:
+        output: of the run.
+        known: what it was begun with.
+        options: what it is started with now.
+
+    Raises:
+        ValueError: where they differ.
+    """
+    differing = [name for name in {**options, **known} if known.get(name) != options.get(name)]
+    if not differing:
+        return
+    if set(differing) <= {"pictures", "names"}:
+        raise ValueError(
+            f"The dataset {options['dataset']} is not the one that {output} was begun with: that had "
+            f"{known['pictures']} pictures, this has {options['pictures']}, or others by name. Choose another output."
+        )
+    name = differing[0]
+    raise ValueError(
+        f"{output} was begun with other options: {name} was {known.get(name)!r}, and is {options.get(name)!r} now. "
+        "Give the same again, or choose another output."
+    )
+
+
+def run_options(args: argparse.Namespace, collection: Collection, pipe: FaceEnhancePipeline) -> dict[str, Any]:
+    """All that decides what is written; no path of this machine, for it may be read by others."""
+    return {
+        "dataset": public_name(args.dataset),
+        "split": args.split,
+        "streaming": args.streaming,
+        "column": collection.column,
+        **collection.fingerprint(),
+        "shard_size": args.shard_size,
+        "format": args.format,
+        "model": public_name(args.model) if args.model else "bundled",
+        "weights": checksum(pipe),
+        "dtype": args.dtype,
+        **pipeline_options(args),
+    }
+
+
+def public_name(name: str) -> str:
+    """A name on the Hub as it is, the last part of a path."""
+    on_hub = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not Path(name).exists()
+    return name if on_hub else Path(name).expanduser().resolve().name
+
+
+def checksum(pipe: FaceEnhancePipeline) -> str:
+    """Of all weights."""
+    digest = hashlib.sha256()
+    for component in pipe.components.values():
+        if isinstance(component, torch.nn.Module):
+            for name, tensor in component.state_dict().items():
+                digest.update(name.encode())
+                digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def dataset_card(options: Mapping[str, Any], collection: Collection, title: str) -> str:
+    config: dict[str, Any] = {"config_name": "default"}
+    if options["format"] == "parquet":
+        config["data_files"] = [{"split": collection.prefix, "path": f"data/{collection.prefix}-*.parquet"}]
+    else:  # whose types a metadata.jsonl does not tell
+        config["data_files"] = [{"split": collection.prefix, "path": f"data/{collection.prefix}-*/*"}]
+        config["features"] = output_features(collection, "imagefolder")._to_yaml_list()
+    data = DatasetCardData(configs=[config], task_categories=["image-to-image"], tags=["face-enhancement"])
+    text = CARD.format(title=title, dataset=options["dataset"], upscale=options["upscale"])
+    return f"---\n{data.to_yaml()}\n---\n\n{text}"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Does this process's part; returns the exit status."""
+    process = Process.launched()
+    disable_progress_bars()  # of up- and downloads
+    if process.rank:
+        datasets.disable_progress_bars()
+    output = open_output(args.output, args.private)
+    if isinstance(output, Folder) and output.path.is_relative_to(Path(args.dataset).expanduser().resolve()):
+        raise ValueError(f"The output {output} lies in the dataset's folder, of which it would become a part.")
+    collection = load_collection(args.dataset, args.split, args.streaming, args.column, args.shard_size)
+    check_columns(collection, args.format)
+    pipe = load_pipeline(args.model, process.device(), args.dtype)
+    pipe.set_progress_bar_config(disable=True)
+    options = run_options(args, collection, pipe)
+    settle(output, options, dataset_card(options, collection, PurePosixPath(str(output)).name))
+    call = pipeline_options(args)
+    return Work(process, pipe, call, collection, output, args.format, args.batch_size, args.num_workers).run()

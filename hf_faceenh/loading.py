@@ -1,0 +1,153 @@
+"""The pipeline, or the one model, that a command line names.
+
+What takes no network to tell of a name is told before torch is imported.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_faceenh.errors import one_line
+
+if TYPE_CHECKING:
+    import torch
+
+    from hf_faceenh.pipeline import FaceEnhancePipeline
+
+# Which component of the pipeline a single model takes the place of.
+ROLES = {
+    "FaceEnhancer": "enhancer",
+    "GPENFaceEnhancer": "enhancer",
+    "FaceDetector": "detector",
+    "SegformerForSemanticSegmentation": "parser",
+    "SuperResolver": "super_resolver",
+}
+INDEX = "model_index.json"  # which makes a folder a pipeline's
+
+
+def check_model(model: str | None) -> None:
+    """Refuses a name under which no model can be, as far as this machine alone can tell; `None` is the bundled one.
+
+    Raises:
+        ValueError, OSError: with one line that says what is wrong and what to do.
+    """
+    if model is None:
+        return
+    folder = Path(model)
+    if folder.is_file():
+        raise ValueError(f"{model} is a file; expected a folder. Make one with: hf-faceenh convert {model} FOLDER")
+    if folder.is_dir():
+        if not any((folder / name).is_file() for name in (INDEX, "config.json")):
+            raise OSError(f"Could not load {model}: there is neither {INDEX} nor config.json in it.")
+        return
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(model)
+    except HFValidationError as error:
+        raise OSError(f"There is no folder {model}, and the Hugging Face Hub has no such names.") from error
+
+
+def check_pipeline(model: str | None) -> None:
+    """The same for what takes a pipeline or one of its components: a model of another kind is refused too."""
+    check_model(model)
+    kind = single_class(model)
+    if kind is not None and kind not in ROLES:
+        raise ValueError(f"{model} holds a {kind}; expected a pipeline, or one of {', '.join(ROLES)}.")
+
+
+def single_class(model: str | None) -> str | None:
+    """The class of a folder's one model; `None` if `model` is something else.
+
+    Raises:
+        OSError: for a damaged config.
+    """
+    if model is None or (Path(model) / INDEX).is_file() or not (Path(model) / "config.json").is_file():
+        return None
+    try:
+        config = json.loads((Path(model) / "config.json").read_text())
+        return config.get("_class_name") or config["architectures"][0]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise OSError(f"Could not load {model}: its config.json names no class ({one_line(error)}).") from error
+
+
+def load_single(model: str | None, dtype: "torch.dtype | None" = None) -> dict[str, "torch.nn.Module"]:
+    """A folder's one model, by its role in the pipeline (or by its class if it has none); `{}` if `model` is
+    something else.
+
+    Raises:
+        ValueError, OSError: as `load_pipeline`.
+    """
+    check_model(model)
+    name = single_class(model)
+    if name is None:
+        return {}
+    import torch
+    import transformers
+
+    from hf_faceenh import models
+
+    with _loading(model):
+        library = models if hasattr(models, name) else transformers
+        return {ROLES.get(name, name): getattr(library, name).from_pretrained(model, dtype=dtype or torch.float32)}
+
+
+def load_pipeline(model: str | None = None, device: str = "auto", dtype: str = "float32") -> "FaceEnhancePipeline":
+    """The pipeline to enhance with.
+
+    Args:
+        model: a pipeline's folder or Hub id; or a folder that holds one single model, as `convert` writes it, which
+            then takes its place in the bundled pipeline. By default the bundled pipeline.
+        device: "auto" (the best that there is), "cuda", "mps" or "cpu".
+        dtype: "float32", "float16" or "bfloat16".
+
+    Raises:
+        ValueError, OSError: with one line that says what is wrong and what to do.
+    """
+    check_pipeline(model)
+    _check_dtype(device, dtype)
+    import torch
+
+    from hf_faceenh.pipeline import BUNDLED, FaceEnhancePipeline
+
+    device = _device(device)
+    _check_dtype(device, dtype)
+    single = load_single(model, getattr(torch, dtype))
+    source = BUNDLED if single else model or BUNDLED
+    with _loading(source):
+        return FaceEnhancePipeline.from_pretrained(source, dtype=getattr(torch, dtype), **single).to(device)
+
+
+def _check_dtype(device: str, dtype: str) -> None:
+    if (device, dtype) == ("cpu", "float16"):
+        raise ValueError("A CPU does not compute well in float16. Use --dtype float32 or bfloat16, or a GPU.")
+
+
+def _device(name: str) -> str:
+    """A device that is there; for "auto" the best."""
+    import torch
+
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    name = next(kind for kind in available if available[kind]) if name == "auto" else name
+    if not available[name]:
+        raise ValueError(f"PyTorch finds no device {name} on this machine. Use --device cpu or auto.")
+    return name
+
+
+@contextlib.contextmanager
+def _loading(model: str | Path) -> Iterator[None]:
+    """Makes one line of what `from_pretrained` raises: it documents nothing, and raises a dozen kinds."""
+    from diffusers.utils.logging import disable_progress_bar
+    from transformers.utils import logging as transformers_logging
+
+    disable_progress_bar()  # of the loading; that of the pipeline is another
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    except Exception as error:
+        if Path(model).is_dir():
+            raise OSError(f"Could not load {model}: {error}") from error
+        reason = one_line(error.__cause__ or error, 200)
+        raise OSError(f"There is no folder {model}, and the Hugging Face Hub did not give it: {reason}") from error

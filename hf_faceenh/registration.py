@@ -1,0 +1,35 @@
+"""transformers' Auto classes know our recognizer as soon as this package is imported, although that imports no torch.
+
+`AutoModel.register` needs transformers, torch and the class: seconds, which a mistake on the command line shall not
+cost. transformers has no other place for a model of another package: no entry points, and a folder's `auto_map` asks
+for `trust_remote_code`. So the one import that has to be waited for, that of the Auto classes, is watched.
+"""
+
+import importlib
+import sys
+from importlib.machinery import ModuleSpec, PathFinder
+
+AUTO = "transformers.models.auto.modeling_auto"
+
+
+class AutoClassesFinder:
+    """Finds the module of the Auto classes where it is, and has ours imported right after it."""
+
+    def find_spec(self, name: str, path=None, target=None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path) if name == AUTO else None
+        if spec is not None:
+            execute = spec.loader.exec_module
+            spec.loader.exec_module = lambda module: (execute(module), _register())
+        return spec
+
+
+def register_when_needed() -> None:
+    """Registers the recognizer now if the Auto classes are there, else when they are imported."""
+    if AUTO in sys.modules:
+        _register()
+    else:
+        sys.meta_path.insert(0, AutoClassesFinder())
+
+
+def _register() -> None:
+    importlib.import_module("hf_faceenh.models.recognizer")
