@@ -42,7 +42,7 @@ def gpen():
 
 
 def faces(model, count=4, seed=1):
-    """Poor faces whose sharp twins are what the network makes of them: whatever it still does is needed."""
+    """Degraded faces, and as sharp ones what the network makes of them: whatever it still does is needed."""
     size = model.config.sample_size
     lq = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 1.2 - 0.6
     with torch.no_grad():
@@ -50,7 +50,7 @@ def faces(model, count=4, seed=1):
 
 
 def noisy(batch):
-    """The same with other sharp twins, so that the loss has a gradient."""
+    """The same with other sharp faces, so that the loss has a gradient."""
     shape = batch["hq"].shape
     return batch | {"hq": batch["hq"] + 0.2 * torch.randn(shape, generator=torch.Generator().manual_seed(2))}
 

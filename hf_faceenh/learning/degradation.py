@@ -1,8 +1,8 @@
 """Degraded faces from sharp ones: types of damage, each scaled by a coefficient.
 
-The order blur → downscale → noise → JPEG is that of GFPGAN and Real-ESRGAN (both Wang et al. 2021). Every
-type of damage is a function that takes an `[H, W, 3]` float32 RGB array in [0, 1], a strength in [0, 1] (0: harmless,
-1: the worst named in its docstring) and a `numpy.random.Generator`, and returns a new array in [0, 1].
+The order blur → downscale → noise → JPEG is that of GFPGAN (Wang et al. 2021) and Real-ESRGAN (Wang et al. 2021).
+Every type of damage is a function that takes an `[H, W, 3]` float32 RGB array in [0, 1], a strength in [0, 1] (0:
+harmless, 1: the worst named in its docstring) and a `numpy.random.Generator`, and returns a new array in [0, 1].
 """
 
 import math

@@ -72,12 +72,12 @@ def face_metrics(
     Raises:
         ValueError: for lists of different lengths, pictures of different sizes, or a model of the wrong kind.
     """
-    twins = list(zip(enhanced, hq, strict=True))
-    values = {name: [measure(*pair) for pair in twins] for name, measure in PIXEL_METRICS.items()}
+    both = list(zip(enhanced, hq, strict=True))
+    values = {name: [measure(*pair) for pair in both] for name, measure in PIXEL_METRICS.items()}
     if recognizer is not None:
         check_recognizer(recognizer)
         values["identity"] = []
-        for start in range(0, len(twins), BATCH):
+        for start in range(0, len(both), BATCH):
             faces = (as_batch(pictures[start : start + BATCH], recognizer.device) for pictures in (enhanced, hq))
             values["identity"] += identity_distance(recognizer, *faces).tolist()
     if detector is not None and landmarks is not None:
@@ -85,7 +85,7 @@ def face_metrics(
         values["landmarks"] = [landmark_error(detector, face, points) for face, points in pairs]
     if backbone is not None:
         distance = PerceptualLoss(backbone).to(backbone.device)
-        pairs = ([as_batch([picture], backbone.device) for picture in pair] for pair in twins)
+        pairs = ([as_batch([picture], backbone.device) for picture in pair] for pair in both)
         values["perceptual"] = [float(distance(*pair)) for pair in pairs]
     return values
 

@@ -7,8 +7,8 @@ from torch import nn
 
 Terms = dict[str, torch.Tensor]  # name → scalar, unweighted
 
-# Added to both sides of a relative error. Of pixels, 0.02 of the range of 2 is what nobody sees; of a recognizer's
-# distance, what two pictures of the same face are apart anyway. Without it, errors near 0 would count most.
+# Added to both sides of a relative error, of pixels in their range of 2 or of identity distances, so that differences
+# too small to be seen do not count.
 ERROR_FLOOR = 0.02
 
 

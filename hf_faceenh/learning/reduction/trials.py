@@ -96,8 +96,8 @@ def depth_of(group: ChannelGroup | None) -> int | None:
 def images_after(model: nn.Module, lq: torch.Tensor, group: ChannelGroup | None) -> tuple[torch.Tensor, torch.Tensor]:
     """The image that a layer is judged by, `[B, 3, r, r]`, and the final one, `[B, 3, S, S]`.
 
-    A network that makes an image at every resolution gives the one at the layer's depth; of one that makes only the
-    final image, that is reduced (by area) to the layer's resolution.
+    Of a network that makes an image at every resolution, it is the one at the layer's depth; of one that makes only
+    the final image, that one, downscaled by area to the layer's resolution.
     """
     depth = depth_of(group)
     if depth is None or group.image is None:
@@ -113,7 +113,11 @@ def images_after(model: nn.Module, lq: torch.Tensor, group: ChannelGroup | None)
 
 
 def first_faces(batches: Sequence[Batch], count: int) -> list[dict[str, torch.Tensor]]:
-    """The first `count` faces of `batches`, as batches."""
+    """The first `count` faces of `batches`, as batches.
+
+    Raises:
+        ValueError: without any face.
+    """
     taken = []
     for batch in batches:
         if count > 0:

@@ -17,7 +17,7 @@ def test_relative_l1_is_zero_for_the_input_and_the_same_share_on_every_face():
     assert halves == pytest.approx([math.log(0.5)] * 2)
 
 
-def test_relative_l1_weighs_harm_on_a_good_face_against_gain_on_a_poor_one():
+def test_relative_l1_weighs_harm_on_a_good_face_against_gain_on_a_bad_one():
     hq = torch.zeros(2, 3, 8, 8)
     lq = torch.stack([torch.full((3, 8, 8), 0.1), torch.full((3, 8, 8), 0.8)])
     smoothing = torch.stack([lq[0] * 2, lq[1] * 0.7])  # lowers the absolute error, ruins the good face

@@ -33,7 +33,7 @@ def test_similarity_loss_of_equal_faces_has_a_finite_gradient(relative):
     assert enhanced.grad.isfinite().all()
 
 
-def test_relative_similarity_is_0_for_the_poor_face_and_does_not_favour_the_heavily_damaged():
+def test_relative_similarity_is_0_for_the_degraded_face_and_does_not_favour_the_heavily_damaged():
     loss, hq = SimilarityLoss(recognizer(), relative=True), random_faces(2)
     lq = hq + torch.tensor([0.1, 1.0]).view(2, 1, 1, 1) * (blurred(hq, 9) - hq)
     assert loss(lq, hq, lq).item() == pytest.approx(0, abs=1e-5)
