@@ -5,6 +5,7 @@ is what is small and loses by rounding: sums of squares, the picture itself, and
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -15,15 +16,19 @@ def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-def without_autocast(tensor: torch.Tensor) -> torch.autocast:
+def autocasts(device: torch.device) -> bool:
+    """Whether autocast is on for the device; never for one that knows none, such as meta."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
+def without_autocast(tensor: torch.Tensor) -> AbstractContextManager:
     """Within it, what is computed on the tensor's device has the number type of its operands."""
-    return torch.autocast(tensor.device.type, enabled=False)
+    return torch.autocast(tensor.device.type, enabled=False) if autocasts(tensor.device) else nullcontext()
 
 
 def map_dtype(weight: torch.Tensor) -> torch.dtype:
     """The number type of the maps that a convolution with this weight gives: autocast's where it is on."""
-    device = weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    return torch.get_autocast_dtype(weight.device.type) if autocasts(weight.device) else weight.dtype
 
 
 class PictureConv2d(nn.Conv2d):
