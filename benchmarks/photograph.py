@@ -3,21 +3,24 @@
     python benchmarks/photograph.py [--model FOLDER_OR_HUB_NAME] [--threads 2] [--repeats 3]
 
 The photograph has 2 megapixels and five faces of 100 to 250 px (crops of the example photograph). Prints Markdown. Of
-the absolute times only the ratios carry over to another machine.
+the times only the ratios carry over to another machine.
 """
 
-import argparse
 import resource
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import torch
 from PIL import Image
-from torch.utils.flop_counter import FlopCounterMode
+from timing import seconds
 
 from hf_faceenh import FaceEnhancePipeline
+from hf_faceenh.errors import run_script
+from hf_faceenh.learning.options import parse_options
+from hf_faceenh.models.costs import multiply_accumulates_within
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "astronaut.png"
 NETWORKS = ("detector", "enhancer", "parser", "super_resolver")
@@ -33,42 +36,51 @@ def photograph() -> Image.Image:
 
 
 def timed(pipe: FaceEnhancePipeline) -> dict[str, list[float]]:
-    """Adds up what each network's forward takes; returns the seconds of every call, by network."""
-    seconds = defaultdict(list)
+    """The seconds of every call of each network, by its name; calls from now on are added."""
+    times = defaultdict(list)
     for name in NETWORKS:
         network = getattr(pipe, name)
         started = []
         network.register_forward_pre_hook(lambda *_, started=started: started.append(time.perf_counter()))
         network.register_forward_hook(
-            lambda *_, name=name, started=started: seconds[name].append(time.perf_counter() - started.pop())
+            lambda *_, name=name, started=started: times[name].append(time.perf_counter() - started.pop())
         )
-    return seconds
+    return times
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    pipe = FaceEnhancePipeline.from_pretrained(args.model)
+@dataclass
+class Options:
+    """Settings of `benchmarks/photograph.py`.
+
+    Args:
+        model: pipeline (folder or Hub name) instead of the bundled one.
+        threads: CPU threads.
+        repeats: timed runs, after one to warm up.
+    """
+
+    model: str | None = None
+    threads: int = 2
+    repeats: int = 3
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options, _ = parse_options(Options, __doc__, arguments)
+    torch.set_num_threads(options.threads)
+    pipe = FaceEnhancePipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
     picture = photograph()
-    with FlopCounterMode(display=False) as counter:
+    with multiply_accumulates_within() as macs:
         faces = pipe(picture).faces[0]  # also warms up
     enhanced = sum(face.left_alone is None for face in faces)
-    gmac = sum(counter.get_flop_counts()["Global"].values()) / 2e9
-    seconds, runs = timed(pipe), []
-    for _ in range(args.repeats):
-        seconds.clear()
-        started = time.perf_counter()
-        pipe(picture)
-        whole = time.perf_counter() - started
-        runs.append({name: sum(seconds[name]) for name in NETWORKS} | {"whole": whole})
+    of_networks, runs = timed(pipe), []
+    for _ in range(options.repeats):
+        of_networks.clear()
+        whole = seconds(lambda: pipe(picture))
+        runs.append({name: sum(of_networks[name]) for name in NETWORKS} | {"whole": whole})
     shares = {name: median(run[name] / run["whole"] for run in runs) for name in NETWORKS}
     whole = median(run["whole"] for run in runs)
-    print(f"{len(faces)} faces found, {enhanced} enhanced; {gmac:.0f} GMAC; median of {args.repeats}\n")
+    giga = macs() / 1e9
+    print(f"{len(faces)} faces found, {enhanced} enhanced; {giga:.0f} GMAC; median of {options.repeats}\n")
     print("| part | seconds | share |\n| --- | --- | --- |")
     for name, share in shares.items():
         print(f"| {name} | {whole * share:.3f} | {share:.1%} |")
@@ -80,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

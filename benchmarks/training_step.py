@@ -1,19 +1,23 @@
 """Faces per second of the enhancer's training step (forward and backward) on a CPU, as each measure is added.
 
-Each contender runs in a process of its own, because what malloc is told cannot be taken back; they take turns, so that
-whatever else the machine does falls on all. The best of the turns, as a Markdown table.
-
     python benchmarks/training_step.py --threads 2
+
+Each contender runs in a process of its own, because what malloc is told cannot be taken back; they take turns. Prints
+the best of the turns as a Markdown table.
 """
 
-import argparse
 import subprocess
 import sys
-import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import torch
+from timing import by_turns, seconds
 
+from hf_faceenh.errors import run_script
 from hf_faceenh.learning.allocator import keep_freed_memory
+from hf_faceenh.learning.options import parse_options
 from hf_faceenh.models import FaceEnhancer
 
 CONTENDERS = {  # name → measures
@@ -25,9 +29,25 @@ CONTENDERS = {  # name → measures
 }
 
 
-def seconds_per_step(measures: tuple[str, ...], batch_size: int, threads: int) -> float:
+@dataclass
+class Options:
+    """Settings of `benchmarks/training_step.py`.
+
+    Args:
+        batch_size: faces per step.
+        threads: CPU threads.
+        turns: how often each contender runs.
+        contender: run only this one, and print seconds per step.
+    """
+
+    batch_size: int = 8
+    threads: int = torch.get_num_threads()
+    turns: int = 3
+    contender: Literal[*CONTENDERS] | None = None
+
+
+def seconds_per_step(measures: tuple[str, ...], batch_size: int) -> float:
     """The fastest of five steps, after three to warm up."""
-    torch.set_num_threads(threads)
     torch.manual_seed(0)
     if "keep" in measures:
         keep_freed_memory()
@@ -38,48 +58,36 @@ def seconds_per_step(measures: tuple[str, ...], batch_size: int, threads: int) -
     if "compile" in measures:
         model.compile()
 
-    def step() -> float:
-        start = time.perf_counter()
+    def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled="bf16" in measures):
             enhanced = model(faces, return_dict=False)[0]
         (enhanced - faces).abs().mean().backward()
         model.zero_grad()
-        return time.perf_counter() - start
 
-    return min([step() for _ in range(8)][3:])
+    return min([seconds(step) for _ in range(8)][3:])
 
 
-def passed_on(options: argparse.Namespace) -> list[str]:
-    return ["--batch_size", str(options.batch_size), "--threads", str(options.threads)]
+def in_a_process(contender: str, options: Options) -> float:
+    """Seconds per step of a contender."""
+    command = [sys.executable, __file__, "--contender", contender]
+    command += ["--batch_size", str(options.batch_size), "--threads", str(options.threads)]
+    return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch_size", type=int, default=8, help="faces per step")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
-    parser.add_argument("--turns", type=int, default=3, help="how often each contender runs")
-    parser.add_argument("--contender", choices=CONTENDERS, help="run only this one, and print seconds per step")
-    options = parser.parse_args(arguments)
+    options, _ = parse_options(Options, __doc__, arguments)
     if options.contender:
-        print(seconds_per_step(CONTENDERS[options.contender], options.batch_size, options.threads))
+        torch.set_num_threads(options.threads)
+        print(seconds_per_step(CONTENDERS[options.contender], options.batch_size))
         return
-    times = {name: [] for name in CONTENDERS}
-    for _ in range(options.turns):
-        for name in CONTENDERS:
-            child = subprocess.run(
-                [sys.executable, __file__, *passed_on(options), "--contender", name],
-                stdout=subprocess.PIPE,
-                text=True,
-                check=True,
-            )
-            times[name].append(float(child.stdout))
+    times = by_turns({name: partial(in_a_process, name, options) for name in CONTENDERS}, options.turns)
+    best = {name: min(values) for name, values in times.items()}
+    first, *_ = best.values()
     print("| | faces per second | s per face | of the first's time |\n| --- | --- | --- | --- |")
-    first = min(times["as PyTorch comes"])
-    for name, values in times.items():
-        best = min(values)
-        rate = options.batch_size / best
-        print(f"| {name} | {rate:.1f} | {1 / rate:.3f} | {best / first:.0%} |")
+    for name, value in best.items():
+        per_face = value / options.batch_size
+        print(f"| {name} | {1 / per_face:.1f} | {per_face:.3f} | {value / first:.0%} |")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

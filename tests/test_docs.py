@@ -164,7 +164,11 @@ def parts(words: list[str]) -> Iterator[tuple[str, list[str]]]:
 @cache
 def script(tool: str) -> dict:
     """What a file, or a module for `python -m`, defines."""
-    return runpy.run_path(str(ROOT / tool)) if tool.endswith(".py") else runpy.run_module(tool)
+    if not tool.endswith(".py"):
+        return runpy.run_module(tool)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str((ROOT / tool).parent))  # as Python does: a script imports what lies beside it
+        return runpy.run_path(str(ROOT / tool))
 
 
 def main_of(tool: str) -> Callable[[list[str]], int | None]:

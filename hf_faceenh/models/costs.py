@@ -1,7 +1,8 @@
 """What a network costs: its parameters and its multiply-accumulates."""
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,6 +16,13 @@ def multiply_accumulates(network: torch.nn.Module, shape: Sequence[int]) -> int:
     """Those of convolutions and matrix products for one input of `shape`. Counted on the meta device: nothing is
     computed, and `network` may be there already."""
     dtype = next(network.parameters()).dtype
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), multiply_accumulates_within() as count:
         copy.deepcopy(network).to("meta")(torch.empty(*shape, dtype=dtype, device="meta"))
-    return counter.get_total_flops() // 2
+    return count()
+
+
+@contextlib.contextmanager
+def multiply_accumulates_within() -> Iterator[Callable[[], int]]:
+    """Counts those of all convolutions and matrix products in the block; gives a function that says how many."""
+    with FlopCounterMode(display=False) as counter:
+        yield lambda: counter.get_total_flops() // 2

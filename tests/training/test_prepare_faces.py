@@ -111,5 +111,4 @@ def test_photographs_in_a_zip_file(script, tmp_path):
     (tmp_path / "zipped").mkdir()
     with zipfile.ZipFile(tmp_path / "zipped" / "all.zip", "w") as archive:
         archive.write(ASTRONAUT, "astronaut.png")
-    (picture,) = script["photographs"](str(tmp_path / "zipped"))
-    assert picture == ASTRONAUT.read_bytes() or Path(picture).read_bytes() == ASTRONAUT.read_bytes()
+    assert list(script["photographs"](str(tmp_path / "zipped"))) == [ASTRONAUT.read_bytes()]
