@@ -1,7 +1,8 @@
 """What starting costs: one small picture, beside importing `DiffusionPipeline` and the work alone, and mistakes.
 
 Each contender runs in a process of its own; they take turns, so that whatever else the machine does falls on all. The
-fastest of the turns, as a Markdown table. The last column is what is left beside the work, in terms of the import alone.
+fastest of the turns, as a Markdown table. The last column is what remains without the work, in units of the bare
+import.
 
     python benchmarks/startup.py --turns 5
 """
