@@ -47,7 +47,7 @@ def invert(transforms: torch.Tensor) -> torch.Tensor:
     return torch.cat([matrix, -matrix @ transforms[..., 2:]], dim=-1)
 
 
-def for_enlarged(transforms: torch.Tensor, factor: float) -> torch.Tensor:
+def for_upscaled(transforms: torch.Tensor, factor: float) -> torch.Tensor:
     """The transforms `[…, 2, 3]` of a source that is `factor` times as large, to the same target."""
     return torch.cat([transforms[..., :2] / factor, transforms[..., 2:]], dim=-1)
 

@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from hf_faceenh import EnhancedFace, FaceEnhanceOutput
 from hf_faceenh.cli import load_pipeline
-from hf_faceenh.image_processor import DAMAGE, LoadedImage
+from hf_faceenh.pictures import DAMAGE, LoadedImage
 
 try:
     from spaces import GPU  # on ZeroGPU hardware the function runs in another process, which has the GPU

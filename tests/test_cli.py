@@ -205,7 +205,7 @@ def test_a_missing_file_is_reported_and_the_others_go_on(run, photo):
 def test_a_url_is_a_picture(run, photo, monkeypatch):
     data = io.BytesIO()
     photo.save(data, "PNG")
-    monkeypatch.setattr("hf_faceenh.image_processor._download", {"https://host/a/old?x=1": data.getvalue()}.get)
+    monkeypatch.setattr("hf_faceenh.pictures.reading._download", {"https://host/a/old?x=1": data.getvalue()}.get)
     assert run("enhance", "https://host/a/old?x=1", "-o", "out", "--upscale", 1)[0] == 0
     assert Image.open("out/old").format == "PNG"
 

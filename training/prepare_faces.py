@@ -23,8 +23,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from hf_faceenh.alignment import FFHQ_TEMPLATE, crop_faces, scale_of, similarity_transform, transform_points
-from hf_faceenh.image_processor import FaceImageProcessor
 from hf_faceenh.models.detector import FaceDetector
+from hf_faceenh.pictures import FaceImageProcessor
 
 FFHQ_LAYOUT = torch.tensor(FFHQ_TEMPLATE)
 

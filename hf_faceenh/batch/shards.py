@@ -17,7 +17,8 @@ from datasets.table import embed_table_storage, table_cast
 from PIL import Image as PillowImage
 
 from hf_faceenh.batch.collection import Collection, Row, Shard
-from hf_faceenh.cli import PICTURE_ERRORS, SUFFIXES, one_line
+from hf_faceenh.errors import one_line
+from hf_faceenh.pictures import PICTURE_ERRORS, SUFFIXES
 
 METADATA = "metadata.jsonl"
 FACES = List(

@@ -24,8 +24,9 @@ from tqdm import tqdm
 from hf_faceenh.batch.collection import Collection, End, Row, Shard
 from hf_faceenh.batch.output import Folder, Repository
 from hf_faceenh.batch.shards import ShardWriter
-from hf_faceenh.cli import PICTURE_ERRORS, described, one_line
-from hf_faceenh.image_processor import LoadedImage
+from hf_faceenh.cli import described
+from hf_faceenh.errors import one_line
+from hf_faceenh.pictures import PICTURE_ERRORS, LoadedImage
 from hf_faceenh.pipeline import FaceEnhancePipeline
 
 T, S = TypeVar("T"), TypeVar("S")
