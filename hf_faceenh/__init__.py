@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from hf_faceenh.registration import register_when_needed
 
 if TYPE_CHECKING:
-    from hf_faceenh.image_processor import FaceImageProcessor
     from hf_faceenh.models import (
         FaceDetector,
         FaceDiscriminator,
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
         GPENFaceEnhancer,
         SuperResolver,
     )
+    from hf_faceenh.pictures import FaceImageProcessor
     from hf_faceenh.pipeline import EnhancedFace, FaceEnhanceOutput, FaceEnhancePipeline
 
 __all__ = [
@@ -34,7 +34,7 @@ _HOMES = {
     "EnhancedFace": "pipeline",
     "FaceEnhanceOutput": "pipeline",
     "FaceEnhancePipeline": "pipeline",
-    "FaceImageProcessor": "image_processor",
+    "FaceImageProcessor": "pictures",
 }
 
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from hf_faceenh.commands import Parser, add_pipeline_options, pipeline_options, quietly
 from hf_faceenh.errors import one_line
 from hf_faceenh.files import check_empty
-from hf_faceenh.jobs import PICTURE_ERRORS, Job, enhance_one, plan, refusals, remark
+from hf_faceenh.jobs import Job, enhance_one, plan, refusals, remark
 from hf_faceenh.loading import check_model, check_pipeline, load_pipeline, load_single
+from hf_faceenh.pictures import PICTURE_ERRORS
 from hf_faceenh.results import read_results
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.nn.functional as F
 
-from hf_faceenh.alignment import for_enlarged, invert, transform_points, warp
+from hf_faceenh.alignment import for_upscaled, invert, transform_points, warp
 
 # Regions of CelebAMask-HQ (Lee et al. 2020), and what its derivatives call them, that are face; hair, hat, ears, neck
 # and cloth are not. Glasses stand before the eyes: left out, they would stay poor in the middle of the face.
@@ -109,7 +109,7 @@ def _window(photo: torch.Tensor, transform: torch.Tensor) -> Window:
 def _place(crop: torch.Tensor, transform: torch.Tensor, window: Window) -> torch.Tensor:
     """A crop `[C, s, s]` at its place in the window, 0 outside its square."""
     x1, y1, x2, y2 = window
-    to_photo = for_enlarged(invert(transform), crop.shape[-1])
+    to_photo = for_upscaled(invert(transform), crop.shape[-1])
     return warp(crop, to_photo, y2 - y1, x2 - x1, x1, y1, outside="zeros").clamp(0, 1)
 
 

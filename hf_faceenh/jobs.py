@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from hf_faceenh.pictures import SUFFIXES
+
 if TYPE_CHECKING:
     from PIL import Image
 
-    from hf_faceenh.image_processor import LoadedImage
+    from hf_faceenh.pictures import LoadedImage
     from hf_faceenh.pipeline import EnhancedFace, FaceEnhancePipeline
-
-# What is taken for a picture in a folder.
-SUFFIXES = ".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split()
-# What may go wrong with one picture without stopping the others: damage, a full disk, too little memory.
-PICTURE_ERRORS = (ValueError, TypeError, OSError, RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True)

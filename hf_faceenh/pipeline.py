@@ -18,10 +18,10 @@ from diffusers.utils import BaseOutput, logging
 from PIL import Image
 from transformers import PreTrainedModel
 
-from hf_faceenh.alignment import crop_faces, for_enlarged, scale_of, similarity_transform
+from hf_faceenh.alignment import crop_faces, for_upscaled, scale_of, similarity_transform
 from hf_faceenh.fusion import face_labels, face_mask, fuse
-from hf_faceenh.image_processor import FaceImageProcessor, ImageInfo, LoadedImage, Picture
 from hf_faceenh.models import FaceDetections, FaceDetector, FaceEnhancer, GPENFaceEnhancer, SuperResolver
+from hf_faceenh.pictures import FaceImageProcessor, ImageInfo, LoadedImage, Picture
 from hf_faceenh.tiling import tile_count, tiled
 
 logger = logging.get_logger(__name__)
@@ -264,7 +264,7 @@ class FaceEnhancePipeline(DiffusionPipeline):
             if whole[index]:
                 transforms = found[index][1][chosen[index].to(device)]  # [n, 2, 3]
                 on_face = partial(report, "fusing")
-                to_unit = for_enlarged(transforms, upscale) / size  # px of the result → crop of side 1
+                to_unit = for_upscaled(transforms, upscale) / size  # px of the result → crop of side 1
                 large = self._match_resolution(enhanced[own], transforms, upscale, tile_size, on_face)
                 result = fuse(enlarged[index], large, list(masks[own]), list(to_unit))
                 enlarged[index] = None  # as large as a result: none is kept longer than needed
@@ -532,7 +532,7 @@ def _crop_both(
     if enlarged is None:
         return crops
     upscale = enlarged.shape[-1] / pixels.shape[-1]
-    return (crops + crop_faces(enlarged, for_enlarged(transforms, upscale), size)) / 2
+    return (crops + crop_faces(enlarged, for_upscaled(transforms, upscale), size)) / 2
 
 
 def _bicubic(pictures: torch.Tensor, factor: int) -> torch.Tensor:

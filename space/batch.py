@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+import zips
 from gradio_client.utils import strip_invalid_filename_characters
 from pictures import Progress, Refused, Wishes, enhance
 from PIL import Image
@@ -84,6 +85,8 @@ def unpack(files: Sequence[tuple[Path, str]], folder: Path) -> list[tuple[Path, 
 
 
 def _entries(files: Sequence[tuple[Path, str]], archives: contextlib.ExitStack) -> list[Entry]:
+    if len(files) > FILES:
+        raise Refused(f"These are {len(files)} files; {FILES} at once is the most.")
     found: list[Entry] = []
     for path, name in files:
         if not path.is_file():
@@ -92,7 +95,9 @@ def _entries(files: Sequence[tuple[Path, str]], archives: contextlib.ExitStack) 
             found.append((path, name, None))
             continue
         try:
-            archive = archives.enter_context(zipfile.ZipFile(path))
+            archive = archives.enter_context(zips.opened(path))
+        except zips.TooManyEntries as error:
+            raise Refused(f"{name} holds too many files; {zips.ENTRIES} in a zip is the most.") from error
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise Refused(f"{name} is not a zip that can be opened.") from error
         found += [(entry, entry.filename, archive) for entry in archive.infolist() if _is_picture(entry.filename)]

@@ -21,8 +21,8 @@ from gradio_client.utils import strip_invalid_filename_characters
 from PIL import Image, UnidentifiedImageError
 
 from hf_faceenh import EnhancedFace, FaceEnhanceOutput
-from hf_faceenh.image_processor import DAMAGE, LoadedImage
 from hf_faceenh.loading import load_pipeline
+from hf_faceenh.pictures import DAMAGE, LoadedImage
 
 try:
     from spaces import GPU  # on ZeroGPU hardware the function runs in another process, which has the GPU

@@ -227,7 +227,7 @@ def test_what_cannot_be_done_reads_the_same_alone_and_beside_others(run, photo):
 def test_a_url_is_a_picture(run, photo, monkeypatch):
     data = io.BytesIO()
     photo.save(data, "PNG")
-    monkeypatch.setattr("hf_faceenh.image_processor._download", {"https://host/a/old?x=1": data.getvalue()}.get)
+    monkeypatch.setattr("hf_faceenh.pictures.reading._download", {"https://host/a/old?x=1": data.getvalue()}.get)
     assert run("enhance", "https://host/a/old?x=1", "-o", "out", "--upscale", 1)[0] == 0
     assert Image.open("out/old").format == "PNG"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
+from hf_faceenh.files import written_whole
 from hf_faceenh.hub import full_name, hub_errors
 
 HUB = "hf://datasets/"
@@ -52,12 +53,8 @@ class Folder:
         """A file, whole or not at all."""
         file = self.path / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f".{os.urandom(8).hex()}.part")
-        try:
+        with written_whole(file) as partial:
             partial.write_text(text, encoding="utf-8")
-            os.replace(partial, file)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def progress(self) -> dict[str, dict]:
         """The records of all whole shards, by name."""
@@ -86,10 +83,7 @@ class Folder:
             if target.is_dir():  # of a process that was killed before it wrote the record
                 shutil.rmtree(target)
             os.replace(made, target)
-        partial, target = self.staging / f"{shard}.json", self.path / "progress" / f"{shard}.json"
-        target.parent.mkdir(exist_ok=True)
-        partial.write_text(json.dumps(record) + "\n", encoding="utf-8")
-        os.replace(partial, target)
+        self.write(f"progress/{shard}.json", json.dumps(record) + "\n")
 
 
 class Repository:

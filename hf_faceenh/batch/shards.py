@@ -18,7 +18,7 @@ from PIL import Image as PillowImage
 
 from hf_faceenh.batch.collection import Collection, Row, Shard
 from hf_faceenh.errors import one_line
-from hf_faceenh.jobs import PICTURE_ERRORS, SUFFIXES
+from hf_faceenh.pictures import PICTURE_ERRORS, SUFFIXES
 
 METADATA = "metadata.jsonl"
 FACES = List(

@@ -25,8 +25,8 @@ from hf_faceenh.batch.collection import Collection, End, Row, Shard
 from hf_faceenh.batch.output import Folder, Repository
 from hf_faceenh.batch.shards import ShardWriter
 from hf_faceenh.errors import one_line
-from hf_faceenh.image_processor import LoadedImage
-from hf_faceenh.jobs import PICTURE_ERRORS, described
+from hf_faceenh.jobs import described
+from hf_faceenh.pictures import PICTURE_ERRORS, LoadedImage
 from hf_faceenh.pipeline import FaceEnhancePipeline
 
 T, S = TypeVar("T"), TypeVar("S")

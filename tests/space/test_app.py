@@ -198,6 +198,8 @@ def test_zips_that_are_refused(client, tmp_path):
     assert many == "These are 51 pictures; 50 at once is the most."
     bomb = line(lambda archive: archive.writestr("bomb.png", bytes(201 * 2**20)))
     assert bomb == "Together they have 201 MB; 200 MB at once is the most."
+    texts = line(lambda archive: [archive.writestr(f"{index}.txt", "") for index in range(1001)])
+    assert texts == "a.zip holds too many files; 1000 in a zip is the most."
     (tmp_path / "a.zip").write_text("no zip")
     with pytest.raises(AppError, match=r"a\.zip is not a zip that can be opened\."):
         client.predict(files=[handle_file(tmp_path / "a.zip")], api_name="/enhance_batch")

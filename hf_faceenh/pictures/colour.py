@@ -1,0 +1,92 @@
+"""A decoded picture's levels, of any mode, profile and type → sRGB float32 in [0, 1]."""
+
+import math
+from io import BytesIO
+
+import numpy as np
+import torch
+from PIL import Image, ImageCms
+
+TOLERANCE = 1e-3  # of floats beyond [0, 1], which a resampling or a half-precision network leaves
+WHITE_LEVEL = {"uint8": 255, "uint16": 65535, "float16": 1, "bfloat16": 1, "float32": 1, "float64": 1}
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+def srgb_planes(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None, bool, bytes | None]:
+    """Colour planes `[1 or 3, H, W]` in sRGB, alpha `[1, H, W]` or `None`, whether the picture is grey, and the sRGB
+    profile to keep."""
+    deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
+    grey = deep or image.mode in ("1", "L", "LA", "La")
+    profile, icc_profile = _profile(image, grey)
+    alpha = None
+    if deep:
+        array = _deep_grey(image, name)
+        if profile is None or array.dtype != np.uint16:
+            return array[None], None, True, None
+        image = Image.fromarray((array >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("LA" if grey else "RGBA")
+        alpha = np.asarray(image.getchannel("A"))[None]
+    if profile is not None:
+        try:
+            source = image if image.mode == "CMYK" else image.convert("L" if grey else "RGB")
+            image = ImageCms.profileToProfile(source, profile, SRGB, outputMode="RGB")
+        except ImageCms.PyCMSError:  # a profile of another use, or with parts missing
+            profile = icc_profile = None
+    if profile is None:
+        image = image.convert("L" if grey else "RGB")
+    return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1), alpha, grey, icc_profile
+
+
+def _profile(image: Image.Image, grey: bool) -> tuple[ImageCms.ImageCmsProfile | None, bytes | None]:
+    """The embedded profile if the colours must be converted from it, and the sRGB profile to keep."""
+    data = image.info.get("icc_profile")
+    if not data:
+        return None, None
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(data))
+        space, description = profile.profile.xcolor_space.strip(), ImageCms.getProfileDescription(profile)
+    except (OSError, ImageCms.PyCMSError):
+        return None, None
+    if space != ("GRAY" if grey else "CMYK" if image.mode == "CMYK" else "RGB"):
+        return None, None
+    if "sRGB" in description and "linear" not in description.lower():
+        return None, data
+    return profile, None if grey else SRGB.tobytes()
+
+
+def _deep_grey(image: Image.Image, name: str) -> np.ndarray:
+    """Pillow's I;16 as uint16, I as uint16 (Pillow's older readers give 16 bits so), F as float32: `HxW`."""
+    array = np.asarray(image)
+    if image.mode == "F":
+        return array
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high > 65535:
+        raise ValueError(f"{name} holds integers from {low} to {high}; expected 0…65535. Scale it to 16 bits.")
+    return array.astype(np.uint16)
+
+
+def to_float(planes: np.ndarray | torch.Tensor, name: str) -> torch.Tensor:
+    """Integers or floats of any memory layout → a new contiguous float32 tensor in [0, 1]."""
+    dtype = getattr(planes.dtype, "name", str(planes.dtype).removeprefix("torch."))
+    if dtype not in WHITE_LEVEL:
+        raise ValueError(f"{name} is of type {dtype}; expected uint8, uint16, or floats in [0, 1]. Convert it first.")
+    white = WHITE_LEVEL[dtype]
+    if isinstance(planes, torch.Tensor):
+        pixels = planes.detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format).div_(white)
+    else:
+        array = np.empty(planes.shape, np.float32)
+        np.divide(planes, white, out=array, dtype=np.float32, casting="same_kind")
+        pixels = torch.from_numpy(array)
+    return _clamped(pixels, name) if white == 1 else pixels
+
+
+def _clamped(pixels: torch.Tensor, name: str) -> torch.Tensor:
+    low, high = (float(bound) for bound in pixels.aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"{name} holds NaN or infinite values; expected floats in [0, 1]. Repair or drop it.")
+    if low < -TOLERANCE or high > 1 + TOLERANCE:
+        remedy = "Map [-1, 1] with x / 2 + 0.5" if low < 0 else "Divide 0…255 by 255"
+        raise ValueError(f"{name} holds floats from {low:g} to {high:g}; expected [0, 1]. {remedy}, or clip it.")
+    return pixels.clamp_(0, 1)

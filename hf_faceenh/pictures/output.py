@@ -1,0 +1,66 @@
+"""A result in the form that its picture came in: mode, depth and alpha of a PIL picture, an array or a tensor."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from hf_faceenh.pictures.metadata import ImageInfo
+
+STRIP = 2**18  # px that are converted at once
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as in `PIL.Image.convert("L")`
+
+
+def to_output(
+    pixels: torch.Tensor, alpha: torch.Tensor | None, info: ImageInfo, output_type: Literal["pil", "np", "pt"]
+) -> Image.Image | np.ndarray | torch.Tensor:
+    """See `FaceImageProcessor.to_output`; `alpha` `[1, H, W]` may have another size than `pixels`."""
+    alpha = _scaled(alpha, pixels)
+    if output_type == "pil":
+        return _to_pil(pixels, alpha, info)
+    if output_type not in ("np", "pt"):
+        raise ValueError(f'output_type must be "pil", "np" or "pt"; got {output_type!r}. Choose one of these.')
+    height, width = pixels.shape[1:]
+    channels = 3 if alpha is None else 4
+    if output_type == "pt":
+        return _fill(pixels.new_empty(channels, height, width, dtype=torch.float32), pixels, alpha)
+    array = np.empty((height, width, channels), np.float32)
+    _fill(torch.from_numpy(array).permute(2, 0, 1), pixels, alpha)
+    return array
+
+
+def _scaled(alpha: torch.Tensor | None, pixels: torch.Tensor) -> torch.Tensor | None:
+    """`alpha` at the size and on the device of `pixels`, bicubic."""
+    if alpha is None:
+        return None
+    alpha = alpha.to(pixels.device)
+    if alpha.shape[1:] == pixels.shape[1:]:
+        return alpha
+    return F.interpolate(alpha[None], size=pixels.shape[1:], mode="bicubic", align_corners=False)[0].clamp_(0, 1)
+
+
+def _fill(planes: torch.Tensor, pixels: torch.Tensor, alpha: torch.Tensor | None) -> torch.Tensor:
+    planes[:3] = pixels
+    if alpha is not None:
+        planes[3:] = alpha
+    return planes.clamp_(0, 1)
+
+
+def _to_pil(pixels: torch.Tensor, alpha: torch.Tensor | None, info: ImageInfo) -> Image.Image:
+    """Strip by strip: beside `pixels` and the picture, memory for one strip only."""
+    height, width = pixels.shape[1:]
+    deep = info.grey and info.depth == 16 and alpha is None
+    mode = "I;16" if deep else ("L" if info.grey else "RGB") + ("" if alpha is None else "A")
+    image, rows = Image.new(mode, (width, height)), max(1, STRIP // width)
+    for top in range(0, height, rows):
+        strip = pixels[:, top : top + rows].float()
+        if info.grey:
+            strip = torch.tensordot(strip.new_tensor(LUMA), strip, dims=1)[None]
+        if alpha is not None:
+            strip = torch.cat([strip, alpha[:, top : top + rows]])
+        levels = (strip.clamp(0, 1) * (65535 if deep else 255)).round()
+        levels = levels.to(torch.uint16 if deep else torch.uint8).permute(1, 2, 0).cpu().numpy()
+        image.paste(Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels), (0, top))
+    return image

@@ -1,0 +1,102 @@
+"""FaceImageProcessor: reading pictures and giving results back, as one component of a pipeline."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, TypedDict
+
+import numpy as np
+import torch
+from PIL import Image
+
+# By this name, in this module: diffusers looks here for the base class that tells it how to load the component.
+from transformers import ImageProcessingMixin
+
+from hf_faceenh.pictures import output, reading, writing
+from hf_faceenh.pictures.metadata import ImageInfo
+from hf_faceenh.pictures.reading import LoadedImage, Picture
+
+
+class FaceImageProcessorKwargs(TypedDict, total=False):
+    max_pixels: int
+
+
+class FaceImageProcessor(ImageProcessingMixin):
+    """Reads pictures of every common kind, and gives results back in the form the picture came in.
+
+    Args:
+        max_pixels: a larger picture is refused by its header, before it is decoded: a file of a few kilobytes can
+            unpack to gigabytes. Pillow's own limit, 2 × `PIL.Image.MAX_IMAGE_PIXELS` (179 megapixels), stands too.
+    """
+
+    valid_kwargs = FaceImageProcessorKwargs
+
+    def __init__(self, max_pixels: int = 100_000_000, **kwargs):
+        super().__init__(**kwargs)
+        self.max_pixels = max_pixels
+
+    def load(self, picture: Picture | LoadedImage) -> LoadedImage:
+        """Reads one picture.
+
+        EXIF orientation is applied. Colours become sRGB: an embedded profile of another space is converted (in 8 bits,
+        for that is what Little CMS does in Pillow), a damaged or unfitting one is ignored. Of an animation the first
+        frame is read. 16-bit grey and, from files, bytes and URLs, 16-bit colour keep their depth.
+
+        Args:
+            picture: `PIL.Image.Image`; NumPy `HxW`, `HxWx1`, `HxWx3` or `HxWx4`, uint8, uint16 or float in [0, 1];
+                torch `[1, H, W]`, `[3, H, W]` or `[4, H, W]`, uint8, uint16 or float in [0, 1] (stays on its device);
+                a path; the bytes of a file; an http(s) URL; or a `LoadedImage`, which is returned as it is.
+
+        Raises:
+            OSError: missing, unreadable, damaged or no picture at all (`FileNotFoundError`, `IsADirectoryError`,
+                `PIL.UnidentifiedImageError` among them).
+            ValueError: wrong shape or value range, no pixels, more than `max_pixels`, a download that is too large.
+            TypeError: none of the types above.
+        """
+        return reading.load(picture, self.max_pixels)
+
+    def load_all(self, images: Picture | LoadedImage | Sequence[Picture | LoadedImage]) -> list[LoadedImage]:
+        """Reads one picture, a list or tuple of them, or a batch `[B, C, H, W]` (torch) or `BxHxWxC` (NumPy).
+
+        Raises what `load` raises, and `ValueError` for an empty list.
+        """
+        batch = isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim == 4
+        pictures = list(images) if batch or isinstance(images, (list, tuple)) else [images]
+        if not pictures:
+            raise ValueError("FaceImageProcessor expects at least one picture; got an empty list. Pass one or more.")
+        return [self.load(picture) for picture in pictures]
+
+    def to_output(
+        self, pixels: torch.Tensor, loaded: LoadedImage, output_type: Literal["pil", "np", "pt"] = "pil"
+    ) -> Image.Image | np.ndarray | torch.Tensor:
+        """Gives a result back in the form that its picture came in, with its alpha channel scaled to the new size.
+
+        Args:
+            pixels: `[3, H, W]` RGB in [0, 1] (clamped here), on any device, in any float precision, of any size.
+            loaded: the picture that `pixels` were made from.
+            output_type: `"pil"`: mode L, LA, RGB or RGBA, and I;16 for a 16-bit grey picture (Pillow has no 16-bit
+                colour); `"np"`: float32 `HxWx3`, `HxWx4` with alpha, in [0, 1]; `"pt"`: the same as `[3, H, W]` or
+                `[4, H, W]`, on the device of `pixels`.
+        """
+        return output.to_output(pixels, loaded.alpha, loaded.info, output_type)
+
+    def save(
+        self, image: Image.Image, path: str | os.PathLike, info: ImageInfo | None = None, format: str | None = None
+    ) -> None:
+        """Writes a picture, whole or not at all, in the manner of the one it was made from.
+
+        A JPEG made from a JPEG gets its quantisation tables and subsampling; other JPEG, WebP and AVIF files get
+        quality 95. EXIF is kept as `ImageInfo.exif` says; a colour picture that carried a profile gets an sRGB one.
+        Where the format holds no alpha, the picture is laid onto white; where it holds no 16 bits, it gets 8.
+
+        Args:
+            image: a picture as `to_output` makes it.
+            path: where to; an existing file is replaced.
+            info: of the picture that `image` was made from.
+            format: a Pillow format name or a suffix; by default that of `path`, else that of `info`, else PNG.
+
+        Raises:
+            OSError: no such folder, not writable, disk full, or a size that the format cannot hold.
+            ValueError: a format that Pillow cannot write.
+        """
+        writing.save(image, Path(path), info or ImageInfo(), format)

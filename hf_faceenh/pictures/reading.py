@@ -1,0 +1,174 @@
+"""Any kind of source → a decoded picture: files, bytes, URLs, PIL pictures, arrays and tensors."""
+
+import os
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+import requests
+import torch
+from diffusers.utils.constants import DIFFUSERS_REQUEST_TIMEOUT
+from PIL import Image, UnidentifiedImageError
+
+from hf_faceenh.errors import one_line
+from hf_faceenh.pictures.colour import srgb_planes, to_float
+from hf_faceenh.pictures.formats import DAMAGE
+from hf_faceenh.pictures.metadata import ImageInfo, format_of, jpeg_settings, read_exif, upright
+
+Picture = Image.Image | np.ndarray | torch.Tensor | str | os.PathLike | bytes
+
+MAX_DOWNLOAD = 256 * 2**20  # bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedImage:
+    """A decoded picture.
+
+    Args:
+        pixels: `[3, H, W]` float32, sRGB, in [0, 1], upright.
+        alpha: `[1, H, W]` float32 in [0, 1], not premultiplied; `None` for an opaque picture.
+        info: what is needed to give the picture back in the form it came in.
+    """
+
+    pixels: torch.Tensor
+    alpha: torch.Tensor | None
+    info: ImageInfo
+
+
+def load(picture: Picture | LoadedImage, max_pixels: int) -> LoadedImage:
+    """See `FaceImageProcessor.load`."""
+    if isinstance(picture, LoadedImage):
+        return picture
+    if isinstance(picture, (np.ndarray, torch.Tensor)):
+        return _from_planes(_planes(picture))
+    if isinstance(picture, Image.Image):
+        return _decode(picture, "The picture", max_pixels)
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        return _read(BytesIO(picture), "The picture", max_pixels)
+    if isinstance(picture, str) and picture.lower().startswith(("http://", "https://")):
+        return _read(BytesIO(_download(picture)), picture, max_pixels)
+    if isinstance(picture, (str, os.PathLike)):
+        with _open_file(Path(picture)) as file:
+            return _read(file, str(picture), max_pixels)
+    raise TypeError(
+        f"FaceImageProcessor expects a PIL image, NumPy array, torch tensor, path, URL or bytes; "
+        f"got {type(picture).__name__}. Pass the picture in one of these forms."
+    )
+
+
+# Files
+
+
+def _download(url: str) -> bytes:
+    data = bytearray()
+    try:
+        with requests.get(url, stream=True, timeout=DIFFUSERS_REQUEST_TIMEOUT) as response:
+            response.raise_for_status()
+            for chunk in response.iter_content(2**20):
+                data += chunk
+                if len(data) > MAX_DOWNLOAD:
+                    raise ValueError(f"{url} is larger than {MAX_DOWNLOAD / 2**20:g} MiB. Pass a smaller picture.")
+    except requests.RequestException as error:
+        raise OSError(f"Could not fetch {url}: {one_line(error)}. Check the address, or pass a file.") from error
+    return bytes(data)
+
+
+def _open_file(path: Path) -> BinaryIO:
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; expected a picture. Pass the files in it one by one.")
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}. Check the path; a URL starts with http:// or https://.")
+    return open(path, "rb")
+
+
+def _read(file: BinaryIO, name: str, max_pixels: int) -> LoadedImage:
+    try:
+        with warnings.catch_warnings():  # max_pixels takes the place of Pillow's warning
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(file)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{name} is too large: {one_line(error)} Downscale the picture first.") from error
+    except DAMAGE as error:
+        raise UnidentifiedImageError(
+            f"{name} is not a picture that Pillow can read ({file.seek(0, os.SEEK_END)} bytes); "
+            "expected JPEG, PNG, WebP, TIFF or the like. Check the file."
+        ) from error
+    return _decode(image, name, max_pixels, file)
+
+
+def _decode(image: Image.Image, name: str, max_pixels: int, file: BinaryIO | None = None) -> LoadedImage:
+    """`file`: what `image` was opened from, to read 16-bit colour from again, of which Pillow keeps 8 bits."""
+    _check_size(image, name, max_pixels)
+    deep_colour = any(";16" in str(tile) for tile in getattr(image, "tile", ())) and image.mode in ("RGB", "RGBA")
+    try:
+        image.load()
+    except DAMAGE as error:
+        raise OSError(f"{name} is damaged: {one_line(error)}. Get an undamaged copy of the picture.") from error
+    orientation, exif = read_exif(image)
+    planes, alpha, grey, icc_profile = srgb_planes(image, name)
+    if deep_colour and file is not None:
+        planes, alpha = _deeper(planes, alpha, file)
+    depth = 16 if planes.dtype == np.uint16 else 8
+    info = ImageInfo(grey, depth, format_of(image), exif, icc_profile, jpeg_settings(image))
+    return _from_planes(upright(planes, orientation), upright(alpha, orientation), info, name)
+
+
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height == 0:
+        raise ValueError(f"{name} has no pixels ({width}×{height}). Pass one of at least 1×1 px.")
+    if width * height > max_pixels:
+        raise ValueError(
+            f"{name} has {width}×{height} px; at most {max_pixels / 1e6:g} megapixels are accepted. "
+            "Downscale it, or raise FaceImageProcessor(max_pixels=…)."
+        )
+
+
+def _deeper(planes: np.ndarray, alpha: np.ndarray | None, file: BinaryIO) -> tuple[np.ndarray, np.ndarray | None]:
+    """The 16 bits of a colour picture of which Pillow gave the upper 8; those 8 where OpenCV reads something else
+    (or where the colours have been converted)."""
+    shallow = planes if alpha is None else np.concatenate([planes, alpha])
+    file.seek(0)
+    deep = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if deep is None or deep.dtype != np.uint16 or deep.shape != shallow.transpose(1, 2, 0).shape:
+        return planes, alpha
+    blue_first = deep.transpose(2, 0, 1)
+    deep = np.concatenate([blue_first[2::-1], blue_first[3:]])
+    if not np.array_equal(deep >> 8, shallow):
+        return planes, alpha
+    return deep[:3], None if alpha is None else deep[3:]
+
+
+# Arrays and tensors
+
+
+def _planes(array: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
+    """Channels first, and checked."""
+    planes = array
+    if isinstance(array, np.ndarray) and array.ndim in (2, 3):
+        planes = np.atleast_3d(array).transpose(2, 0, 1)
+    if planes.ndim != 3 or planes.shape[0] not in (1, 3, 4) or 0 in planes.shape:
+        raise ValueError(
+            "FaceImageProcessor expects NumPy HxW, HxWx1, HxWx3 or HxWx4, or torch [1, H, W], [3, H, W] or [4, H, W]; "
+            f"got {list(array.shape)}. Transpose it, or pass a batch to load_all."
+        )
+    return planes
+
+
+def _from_planes(
+    planes: np.ndarray | torch.Tensor,
+    alpha: np.ndarray | None = None,
+    info: ImageInfo | None = None,
+    name: str = "The picture",
+) -> LoadedImage:
+    """`planes`: `[1 or 3, H, W]`, or `[4, H, W]` with alpha."""
+    if planes.shape[0] == 4:
+        planes, alpha = planes[:3], planes[3:]
+    if info is None:
+        info = ImageInfo(grey=planes.shape[0] == 1, depth=16 if "uint16" in str(planes.dtype) else 8)
+    pixels = to_float(planes, name).expand(3, -1, -1).contiguous()
+    return LoadedImage(pixels, None if alpha is None else to_float(alpha, name), info)

@@ -1,0 +1,43 @@
+"""Opening the zips of strangers: the list of what a zip holds is bounded before it is parsed.
+
+A zip of 200 MB can list four million empty files, and `zipfile` would make an object of each. The number that a zip
+says it lists may be a lie; but `zipfile` reads the list in one piece, parses nothing beyond, and its size is no lie.
+"""
+
+import contextlib
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ENTRIES = 1000  # in one zip, pictures or not
+LIST = 256 * 2**10  # bytes of the list of entries, of which each takes 46 and its name
+
+
+class TooManyEntries(ValueError):
+    """The zip lists more than we look at."""
+
+
+class _Bounded(io.BufferedReader):
+    """A file of which, until `bounded` is unset, no large piece is read."""
+
+    bounded = True
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.bounded and size is not None and size > LIST:
+            raise TooManyEntries
+        return super().read(size)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """
+    Raises:
+        TooManyEntries: without having parsed more than `LIST` bytes of their list.
+        OSError, ValueError, zipfile.BadZipFile: for what is no zip.
+    """
+    with _Bounded(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
+        if len(archive.infolist()) > ENTRIES:
+            raise TooManyEntries
+        file.bounded = False  # the files themselves may be large
+        yield archive
