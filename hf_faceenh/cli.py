@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from hf_faceenh.faces import EnhancedFace
     from hf_faceenh.image_processor import LoadedImage
-    from hf_faceenh.pipeline import EnhancedFace, FaceEnhancePipeline
+    from hf_faceenh.pipeline import FaceEnhancePipeline
 
 # What is taken for a picture in a folder.
 SUFFIXES = ".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split()
@@ -170,7 +171,8 @@ def load_pipeline(model: str | None = None, device: str = "auto", dtype: str = "
     """
     import torch
 
-    from hf_faceenh.pipeline import BUNDLED, FaceEnhancePipeline
+    from hf_faceenh.pipeline import FaceEnhancePipeline
+    from hf_faceenh.serialization import BUNDLED
 
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     device = next(kind for kind in available if available[kind]) if device == "auto" else device

@@ -21,10 +21,12 @@ from huggingface_hub.utils import validate_repo_id
 from torch import nn
 
 from hf_faceenh.components import component_rows
+from hf_faceenh.faces import LARGEST_FACE
 from hf_faceenh.learning import metrics
 from hf_faceenh.learning.metrics import INPUT
 from hf_faceenh.models import load_enhancer
-from hf_faceenh.pipeline import BUNDLED, LARGEST_FACE, OURS, FaceEnhancePipeline
+from hf_faceenh.pipeline import FaceEnhancePipeline
+from hf_faceenh.serialization import BUNDLED, OURS
 
 REPOSITORY = Path(__file__).parent / "repository"
 EXAMPLE = "examples/astronaut.jpg"

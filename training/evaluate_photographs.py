@@ -25,11 +25,11 @@ from tqdm import tqdm
 
 from hf_faceenh import FaceEnhancePipeline
 from hf_faceenh.alignment import crop_faces, transform_points
+from hf_faceenh.faces import EnhancedFace
 from hf_faceenh.learning.degradation import resize
 from hf_faceenh.learning.identity import check_recognizer
 from hf_faceenh.learning.metrics import METRICS, face_metrics, markdown_table, mean_with_interval, psnr
 from hf_faceenh.models import FaceDetector, load_transformers
-from hf_faceenh.pipeline import EnhancedFace
 
 FACTOR = 4
 # The damage: blur in px of the small picture, noise of 255, quality of the JPEG file.
