@@ -7,23 +7,14 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from PIL import Image
 from transformers import PreTrainedModel
-from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from hf_faceenh.alignment import for_enlarged
-from hf_faceenh.faces import (
-    LARGEST_FACE,
-    EnhancedFace,
-    Limits,
-    choices,
-    choose,
-    find_faces,
-    whole_picture,
-)
+from hf_faceenh.enhancing import enhance, parse
+from hf_faceenh.faces import LARGEST_FACE, EnhancedFace, Limits, choices, choose, find_faces, whole_picture
 from hf_faceenh.fusion import face_labels, face_mask, fuse
 from hf_faceenh.image_processor import FaceImageProcessor, ImageInfo, LoadedImage, Picture
 from hf_faceenh.models import FaceDetector, SuperResolver
@@ -182,7 +173,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 report("super-resolving", done, of)
 
             # 3. Super-resolve each picture
-            def begin(photograph: Photograph) -> None:
+            def super_resolve(photograph: Photograph) -> None:
                 photograph.pixels = photograph.pixels.to(device)
                 if not photograph.is_crop:
                     photograph.upscaled = around(photograph.pixels, upscale, on_tile)  # [3, uH, uW]
@@ -190,14 +181,18 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 enhanced.begin()
 
             # 4. Crop, enhance and parse the faces; those of several pictures may share a batch
-            def enhance(batch: Sequence[Face]) -> None:
+            def work_on(batch: Sequence[Face]) -> None:
                 crops = torch.cat([photograph.crop(index, size) for photograph, index in batch])  # [B, 3, S, S]
-                for (photograph, index), *made in zip(batch, crops, *self._enhance(crops, strength), strict=True):
+                faces = enhance(self.enhancer, crops)  # [B, 3, S, S]
+                probabilities = parse(self.parser, faces)  # [B, L, S, S]
+                labels = probabilities.argmax(dim=1).to(torch.uint8)  # [B, S, S]
+                masks = strength * face_mask(probabilities, face_labels(self.parser.config.id2label))  # [B, 1, S, S]
+                for (photograph, index), *made in zip(batch, crops, faces, labels, masks, strict=True):
                     photograph.add(index, *made, show)
                 bar.update(len(batch))
                 enhanced.add(len(batch))
 
-            for photograph in walk(photographs, begin, enhance, face_batch_size, PIXELS // upscale**2):
+            for photograph in walk(photographs, super_resolve, work_on, face_batch_size, PIXELS // upscale**2):
                 # 5. Fuse
                 if photograph.is_crop:
                     result = self._blend(photograph, upscale, strength, upscaler, report)  # [3, uS, uS]
@@ -259,23 +254,6 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                     f"A CPU does not compute well in float16, and the {name} is in float16. Load the pipeline with "
                     "dtype=torch.float32, or move it to a GPU."
                 )
-
-    def _enhance(self, crops: torch.Tensor, strength: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Crops `[B, 3, S, S]` in [0, 1] → enhanced, likewise; masks `[B, 1, S, S]`; label ids `[B, S, S]` uint8."""
-        output = self.enhancer((crops * 2 - 1).to(self.enhancer.dtype)).sample.float()
-        enhanced = ((output + 1) / 2).clamp(0, 1)
-        probabilities = self._parse(enhanced)  # [B, L, S, S]
-        masks = strength * face_mask(probabilities, face_labels(self.parser.config.id2label))
-        return enhanced, masks, probabilities.argmax(dim=1).to(torch.uint8)
-
-    def _parse(self, faces: torch.Tensor) -> torch.Tensor:
-        """Faces `[B, 3, S, S]` in [0, 1] → each label's probability `[B, L, S, S]`."""
-        side = getattr(self.parser.config, "sample_size", 512)
-        mean = faces.new_tensor(IMAGENET_DEFAULT_MEAN)[:, None, None]
-        std = faces.new_tensor(IMAGENET_DEFAULT_STD)[:, None, None]
-        pixel_values = F.interpolate((faces - mean) / std, size=(side, side), mode="bilinear", antialias=True)
-        logits = self.parser(pixel_values=pixel_values.to(self.parser.dtype)).logits.float()
-        return F.interpolate(logits, size=faces.shape[-2:], mode="bilinear").softmax(dim=1)
 
     def _fuse(self, photograph: Photograph, upscale: int, upscaler: Upscaler, report: Callable) -> torch.Tensor:
         """A photograph with its enhanced faces, `[3, uH, uW]`; in place of `upscaled`."""

@@ -73,8 +73,8 @@ class Photograph:
         index: int,
         crop: torch.Tensor,
         enhanced: torch.Tensor,
-        mask: torch.Tensor,
         labels: torch.Tensor,
+        mask: torch.Tensor,
         show: Show,
     ) -> None:
         """Takes in what was made of a face: of crop and labels only what its record needs."""
