@@ -15,7 +15,7 @@ FACE_REGIONS = frozenset(
     {"skin", "nose", "l_eye", "r_eye", "l_brow", "r_brow", "eye_g", "mouth", "u_lip", "l_lip", "glasses"}
 )
 FEATHER = 0.03  # standard deviation of the mask's blur, as a share of the crop's side, hence of the face's size
-STRIP = 4_000_000  # pixels of the photograph that are fused at once
+STRIP = 2_000_000  # pixels of the photograph that are fused at once
 BORDER = (0.02, 0.10)  # the mask is 0 up to the first, untouched from the second share of the crop's side on
 
 

@@ -13,16 +13,25 @@ def faces(*sizes):
     return [EnhancedFace((0, 0, size, size), None, 1.0, np.eye(2, 3), float(size)) for size in sizes]
 
 
+SURPLUS, SHARP = Reason.SURPLUS, Reason.SHARP_ENOUGH
+
+
 @pytest.mark.parametrize(
-    "only, limits, reasons, sentence",
+    ("only", "limits", "reasons", "sentence"),
     [
         ([1, 2], ANY, [Reason.NOT_CHOSEN, None, None], "not chosen (only_faces)"),
-        (None, Limits(25, 99, None), [Reason.TOO_SMALL, None, None], "too small: its crop is 20 px wide, less than min_face_size 25"),
-        (None, Limits(0, 30.5, None), [None, Reason.SHARP_ENOUGH, Reason.SHARP_ENOUGH], "sharp enough: its crop is 60 px wide, more than max_face_size 30.5"),
-        (None, Limits(0, 99, 1), [Reason.SURPLUS, None, Reason.SURPLUS], "not among the 1 largest (max_faces)"),
-        (None, Limits(0, 59, 1), [Reason.SURPLUS, Reason.SHARP_ENOUGH, None], "not among the 1 largest (max_faces)"),
+        (
+            *(None, Limits(25, 99, None), [Reason.TOO_SMALL, None, None]),
+            "too small: its crop is 20 px wide, less than min_face_size 25",
+        ),
+        (
+            *(None, Limits(0, 30.5, None), [None, SHARP, SHARP]),
+            "sharp enough: its crop is 60 px wide, more than max_face_size 30.5",
+        ),
+        (None, Limits(0, 99, 1), [SURPLUS, None, SURPLUS], "not among the 1 largest (max_faces)"),
+        (None, Limits(0, 59, 1), [SURPLUS, SHARP, None], "not among the 1 largest (max_faces)"),
     ],
-)  # fmt: skip
+)
 def test_why_a_face_is_left_alone(only, limits, reasons, sentence):
     records = choose(faces(20, 60, 40), only, limits)
     assert [face.reason for face in records] == reasons

@@ -483,7 +483,7 @@ pipe.detector.detect = lambda pixels, threshold: faces
 print(sum(face.enhanced is not None for face in records), used())
 """
 LIST = """
-canvas, faces = sheet(24, 16)
+canvas, faces = sheet(12, 8)
 one = FaceDetections(faces.boxes[:1], faces.landmarks[:1], faces.scores[:1])
 pipe.detector.detect = lambda pixels, threshold: one
 pictures = [pipe.image_processor.load(canvas)] * int(sys.argv[2])

@@ -65,6 +65,6 @@ def test_no_more_than_so_many_pixels_are_on_their_way(largest):
 
 def test_the_queue_lets_go_of_what_it_yields():
     queue = deque([photograph(1), photograph(1)])
-    for one in walk(queue, lambda one: None, lambda batch: [one.enhanced.append(0) for one, _ in batch], 1, 1):
-        assert one not in queue
+    for done in walk(queue, lambda _: None, lambda batch: [one.enhanced.append(0) for one, _ in batch], 1, 1):
+        assert done not in queue
     assert not queue
