@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from hf_faceenh.registration import register_when_needed
 
 if TYPE_CHECKING:
+    from hf_faceenh.faces import EnhancedFace
     from hf_faceenh.models import (
         FaceDetector,
         FaceDiscriminator,
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
         SuperResolver,
     )
     from hf_faceenh.pictures import FaceImageProcessor
-    from hf_faceenh.pipeline import EnhancedFace, FaceEnhanceOutput, FaceEnhancePipeline
+    from hf_faceenh.pipeline import FaceEnhanceOutput, FaceEnhancePipeline
 
 __all__ = [
     "EnhancedFace",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EnhancedFace": "pipeline",
+    "EnhancedFace": "faces",
     "FaceEnhanceOutput": "pipeline",
     "FaceEnhancePipeline": "pipeline",
     "FaceImageProcessor": "pictures",

@@ -1,11 +1,11 @@
 """What a pipeline is made of, as the command line and model cards list it."""
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+
+from hf_faceenh.models.costs import multiply_accumulates, parameter_count
 
 
 def component_rows(components: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
@@ -18,20 +18,18 @@ def component_rows(components: Mapping[str, Any]) -> list[tuple[str, str, str, s
 
 
 def gmac(role: str, model: torch.nn.Module) -> str:
-    """Thousand million multiply-accumulates, counted on the meta device, where nothing is computed."""
+    """Thousand million multiply-accumulates per face or megapixel, by the network's role."""
     if role in ("enhancer", "parser"):
         unit, side, share = "face", getattr(model.config, "sample_size", 512), 1
     elif role in ("detector", "super_resolver"):
         unit, side, share = "megapixel", 1024, 1e6 / 1024**2
     else:
         return "-"
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        copy.deepcopy(model).to("meta")(torch.empty(1, 3, side, side, dtype=model.dtype, device="meta"))
-    return f"{share * counter.get_total_flops() / 2e9:.3g} per {unit}"
+    return f"{share * multiply_accumulates(model, (1, 3, side, side)) / 1e9:.3g} per {unit}"
 
 
 def parameters(model: torch.nn.Module) -> str:
-    return f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.3g} M"
+    return f"{parameter_count(model) / 1e6:.3g} M"
 
 
 def licence(model: torch.nn.Module) -> str:

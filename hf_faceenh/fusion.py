@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ FACE_REGIONS = frozenset(
     {"skin", "nose", "l_eye", "r_eye", "l_brow", "r_brow", "eye_g", "mouth", "u_lip", "l_lip", "glasses"}
 )
 FEATHER = 0.03  # standard deviation of the mask's blur, as a share of the crop's side, hence of the face's size
+STRIP = 2_000_000  # pixels of the photograph that are fused at once
 BORDER = (0.02, 0.10)  # the mask is 0 up to the first, untouched from the second share of the crop's side on
 
 
@@ -72,28 +74,56 @@ def fuse(
     """Lays enhanced faces into the super-resolved photograph, in place.
 
     Where faces overlap each counts by its mask, not by its turn: result = photo + Σ wᵢ·(faceᵢ − photo) with
-    wᵢ = maskᵢ / max(1, Σ masks).
+    wᵢ = maskᵢ / max(1, Σ masks). Works in strips of the photograph, from top to bottom, so that no more is in memory
+    than the faces of one strip.
 
     Args:
         photo: `[3, H, W]` in [0, 1]; becomes the result.
-        faces: `[3, s, s]` in [0, 1] each.
+        faces: `[3, s, s]` in [0, 1] each. Each is asked for once, when its strip comes, and kept until its last
+            strip is done: they may be made on demand.
         masks: `[1, m, m]` in [0, 1] each, over the same square as its face.
         transforms: `[2, 3]` each, px of the photograph → px of a crop that is scaled to side 1.
     """
     windows = [_window(photo, transform) for transform in transforms]
-    places = list(zip(transforms, windows, strict=True))
-    placed = [_place(mask, *place) for mask, place in zip(masks, places, strict=True)]
-    changes = []
-    for index, (face, (transform, window)) in enumerate(zip(faces, places, strict=True)):
-        total = sum(_moved(mask, other, window) for mask, other in zip(placed, windows, strict=True))
-        weight = placed[index] / total.clamp(min=1)
-        changes.append(weight * (_place(face, transform, window) - _part(photo, window)))
-    for change, window in zip(changes, windows, strict=True):
-        _part(photo, window).add_(change)
+    rows = max(1, STRIP // photo.shape[2])
+    at_hand: dict[int, torch.Tensor] = {}
+    for top in range(0, photo.shape[1], rows):
+        bottom = min(top + rows, photo.shape[1])
+        here = {
+            index: (x1, max(y1, top), x2, min(y2, bottom))
+            for index, (x1, y1, x2, y2) in enumerate(windows)
+            if y1 < bottom and y2 > top
+        }
+        at_hand = {index: at_hand[index] if index in at_hand else faces[index] for index in here}
+        layers = [_Layer(at_hand[index], masks[index], transforms[index], window) for index, window in here.items()]
+        _fuse_strip(photo, top, bottom, layers)
     return photo.clamp_(0, 1)
 
 
 Window = tuple[int, int, int, int]  # x1, y1, x2, y2 in px of the photograph
+
+
+class _Layer(NamedTuple):
+    """One face in one strip; `window` is the part of its place that lies in the strip."""
+
+    face: torch.Tensor
+    mask: torch.Tensor
+    transform: torch.Tensor
+    window: Window
+
+
+def _fuse_strip(photo: torch.Tensor, top: int, bottom: int, layers: Sequence[_Layer]) -> None:
+    if not layers:
+        return
+    before = photo[:, top:bottom].clone()
+    total = photo.new_zeros(1, bottom - top, photo.shape[2])
+    placed = [_place(layer.mask, layer.transform, layer.window) for layer in layers]
+    for mask, layer in zip(placed, layers, strict=True):
+        _part(total, layer.window, top).add_(mask)
+    for mask, layer in zip(placed, layers, strict=True):
+        weight = mask / _part(total, layer.window, top).clamp(min=1)
+        change = weight * (_place(layer.face, layer.transform, layer.window) - _part(before, layer.window, top))
+        _part(photo, layer.window).add_(change)
 
 
 def _window(photo: torch.Tensor, transform: torch.Tensor) -> Window:
@@ -113,17 +143,7 @@ def _place(crop: torch.Tensor, transform: torch.Tensor, window: Window) -> torch
     return warp(crop, to_photo, y2 - y1, x2 - x1, x1, y1, outside="zeros").clamp(0, 1)
 
 
-def _part(photo: torch.Tensor, window: Window) -> torch.Tensor:
+def _part(picture: torch.Tensor, window: Window, top: int = 0) -> torch.Tensor:
+    """The window of a picture whose first row is row `top` of the photograph."""
     x1, y1, x2, y2 = window
-    return photo[:, y1:y2, x1:x2]
-
-
-def _moved(mask: torch.Tensor, window: Window, to: Window) -> torch.Tensor:
-    """What a mask placed in one window is in another: `[1, h, w]`, 0 where they do not overlap."""
-    result = mask.new_zeros(1, to[3] - to[1], to[2] - to[0])
-    x1, y1 = max(window[0], to[0]), max(window[1], to[1])
-    x2, y2 = min(window[2], to[2]), min(window[3], to[3])
-    if x1 < x2 and y1 < y2:
-        part = mask[:, y1 - window[1] : y2 - window[1], x1 - window[0] : x2 - window[0]]
-        result[:, y1 - to[1] : y2 - to[1], x1 - to[0] : x2 - to[0]] = part
-    return result
+    return picture[:, y1 - top : y2 - top, x1:x2]

@@ -21,12 +21,16 @@ from huggingface_hub.utils import validate_repo_id
 from torch import nn
 
 from hf_faceenh.components import component_rows
-from hf_faceenh.files import check_empty
+from hf_faceenh.errors import one_line
+from hf_faceenh.faces import LARGEST_FACE
+from hf_faceenh.files import check_empty, written_whole
 from hf_faceenh.learning import metrics
 from hf_faceenh.learning.metrics import INPUT
 from hf_faceenh.models import load_enhancer
-from hf_faceenh.pipeline import BUNDLED, LARGEST_FACE, OURS, FaceEnhancePipeline
+from hf_faceenh.models.costs import parameter_count
+from hf_faceenh.pipeline import FaceEnhancePipeline
 from hf_faceenh.results import read_results
+from hf_faceenh.serialization import BUNDLED, OURS
 
 REPOSITORY = Path(__file__).parent / "repository"
 EXAMPLE = "examples/astronaut.jpg"
@@ -72,13 +76,13 @@ def export(
     single = FaceEnhancePipeline(**dict(_with_dtype(pipeline.components, torch.float32)))
     card = model_card(single, results, repo_id or folder.name, dataset)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-        whole, half = Path(scratch) / "whole", Path(scratch) / "half"
+    halves = tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent)
+    with written_whole(folder) as whole, halves as half:
         single.save_pretrained(whole, max_shard_size=max_shard_size)
         for name, model in _with_dtype(single.components, torch.float16):
             if isinstance(model, nn.Module):
-                model.save_pretrained(half / name, variant=VARIANT, max_shard_size=max_shard_size)
-                for file in (half / name).glob(f"*.{VARIANT}*"):
+                model.save_pretrained(Path(half) / name, variant=VARIANT, max_shard_size=max_shard_size)
+                for file in (Path(half) / name).glob(f"*.{VARIANT}*"):
                     file.rename(whole / name / file.name)
                 _forget_origin(whole / name / "config.json")
         _add_files(whole)
@@ -86,8 +90,7 @@ def export(
             _enhance_example(whole, single)
         card.save(whole / "README.md")
         if folder.exists():
-            folder.rmdir()
-        whole.rename(folder)
+            folder.rmdir()  # only if it is still empty
     return folder
 
 
@@ -210,7 +213,7 @@ def own_rows(results: Mapping[str, Any], enhancer: nn.Module) -> list[dict[str, 
     Raises:
         ValueError: where they do not tell which are the enhancer's.
     """
-    size = sum(parameter.numel() for parameter in enhancer.parameters())
+    size = parameter_count(enhancer)
     names = {row["model"] for row in results["rows"]} - {INPUT}
     if models := results.get("models"):
         names = {name for name in names if models.get(name, {}).get("parameters") == size}
@@ -290,7 +293,7 @@ def hub_errors(what: str) -> Iterator[None]:
     except Exception as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         remedy = " Log in with `hf auth login`, as somebody who may write there." if status in (401, 403) else ""
-        raise OSError(f"{what}: {' '.join(str(error).split()) or type(error).__name__}{remedy}") from error
+        raise OSError(f"{what}: {one_line(error)}{remedy}") from error
 
 
 def push(

@@ -112,7 +112,8 @@ def load_pipeline(model: str | None = None, device: str = "auto", dtype: str = "
     with _no_garbage_collection():
         import torch
 
-        from hf_faceenh.pipeline import BUNDLED, FaceEnhancePipeline
+        from hf_faceenh.pipeline import FaceEnhancePipeline
+    from hf_faceenh.serialization import BUNDLED
 
     device = _device(device)
     _check_dtype(device, dtype)

@@ -21,6 +21,7 @@ from gradio_client.utils import strip_invalid_filename_characters
 from PIL import Image, UnidentifiedImageError
 
 from hf_faceenh import EnhancedFace, FaceEnhanceOutput
+from hf_faceenh.faces import FaceChoiceError, Reason
 from hf_faceenh.loading import load_pipeline
 from hf_faceenh.pictures import DAMAGE, LoadedImage
 
@@ -47,9 +48,9 @@ STAGES = {
     "fusing": (0.9, 1.0, "Putting it together, face {} of {}"),
 }
 REASONS = {
-    "too small": "Left alone: too small to improve.",
-    "sharp enough": "Left alone: sharper than we could make it.",
-    "not chosen": "Left alone: you did not choose it.",
+    Reason.TOO_SMALL: "Left alone: too small to improve.",
+    Reason.SHARP_ENOUGH: "Left alone: sharper than we could make it.",
+    Reason.NOT_CHOSEN: "Left alone: you did not choose it.",
 }
 
 pipe = load_pipeline(os.environ.get("MODEL_ID"))
@@ -318,9 +319,7 @@ def _run(loaded: LoadedImage, wishes: Wishes, stop: Path | None, progress: Progr
             callback=on_step,
             **STEPS,
         )
-    except ValueError as error:
-        if "only_faces" not in str(error):
-            raise
+    except FaceChoiceError as error:
         raise Refused("That face is not in the picture. Please choose again.") from error
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise Refused("The picture is too large for this machine. Make it smaller, or enlarge it less.") from error
@@ -331,8 +330,7 @@ def duration(seconds: float) -> str:
 
 
 def _describe(face: EnhancedFace) -> Face:
-    reason = face.left_alone
-    plain = reason and next((words for key, words in REASONS.items() if reason.startswith(key)), "Left alone.")
+    plain = face.reason and REASONS.get(face.reason, "Left alone.")
     after = None if face.enhanced is None else data_url(face.enhanced)
     return Face([round(x, 1) for x in face.box], round(face.score, 3), plain, data_url(face.crop), after)
 

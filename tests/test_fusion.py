@@ -1,8 +1,10 @@
 import math
+import weakref
 
 import pytest
 import torch
 
+from hf_faceenh import fusion
 from hf_faceenh.fusion import face_labels, face_mask, fuse
 
 WORDS = "background skin nose l_eye r_eye l_brow r_brow mouth u_lip l_lip hair hat neck cloth".split()
@@ -90,3 +92,54 @@ def test_a_face_that_equals_the_photograph_leaves_no_trace():
 def test_no_face_changes_nothing():
     photo = torch.rand(3, 10, 10)
     torch.testing.assert_close(fuse(photo.clone(), [], [], []), photo)
+
+
+def crowd(count=12):
+    torch.manual_seed(0)
+    mask = face_mask(torch.ones(1, 1, 64, 64), [0])[0]
+    places = [place(*(torch.rand(2) * 100).tolist(), 20 + 20 * index % 45, 30 * index) for index in range(count)]
+    return (
+        torch.rand(3, 100, 90),
+        list(torch.rand(count, 3, 32, 32)),
+        [mask * (0.5 + 0.04 * i) for i in range(count)],
+        places,
+    )
+
+
+@pytest.mark.parametrize("strip", [1, 90 * 7, 90 * 64])
+def test_strips_do_not_show(monkeypatch, strip):
+    photo, *faces = crowd()
+    whole = fuse(photo.clone(), *faces)
+    monkeypatch.setattr(fusion, "STRIP", strip)
+    torch.testing.assert_close(fuse(photo.clone(), *faces), whole, atol=0, rtol=0)
+
+
+def test_overlapping_faces_equal_the_formula():
+    """All at once over the whole photograph: result = photo + Σ wᵢ·(faceᵢ − photo)."""
+    photo, faces, masks, places = crowd()
+    window = (0, 0, 90, 100)
+    placed = [fusion._place(mask, transform, window) for mask, transform in zip(masks, places, strict=True)]
+    total = sum(placed).clamp(min=1)
+    assert total.max() > 1.2
+    expected = photo.clone()
+    for face, mask, transform in zip(faces, placed, places, strict=True):
+        expected += mask / total * (fusion._place(face, transform, window) - photo)
+    torch.testing.assert_close(fuse(photo.clone(), faces, masks, places), expected.clamp(0, 1), atol=1e-5, rtol=0)
+
+
+def test_a_face_is_asked_for_when_its_strip_comes_and_let_go_after_it(monkeypatch):
+    monkeypatch.setattr(fusion, "STRIP", 40 * 10)
+    made = []
+
+    class OnDemand(list):
+        def __getitem__(self, index):
+            face = torch.rand(3, 16, 16)
+            made.append(weakref.ref(face))
+            alive.append(sum(one() is not None for one in made))
+            return face
+
+    alive = []
+    places = [place(20, 10 + 20 * index, 16) for index in range(10)]
+    mask = face_mask(torch.ones(1, 1, 64, 64), [0])[0]
+    fuse(torch.rand(3, 210, 40), OnDemand([None] * 10), [mask] * 10, places)
+    assert len(made) == 10 and max(alive) <= 2

@@ -1,4 +1,5 @@
 import copy
+import gc
 import io
 import json
 import subprocess
@@ -9,7 +10,6 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline
 from PIL import Image, ImageFilter
 from tiny import REGIONS, tiny_enhancer, tiny_parser, tiny_pipeline
 
@@ -223,13 +223,6 @@ def test_any_super_resolver_gives_the_wanted_size(bundled, photo, upscale, scale
     assert pipe(small_photo, upscale=upscale).images[0].size == (221 * upscale, 220 * upscale)
 
 
-@pytest.mark.parametrize("upscale", [1, 2, 4])
-def test_tiles_do_not_show(bundled, photo, upscale):
-    pixels = torch.from_numpy(np.asarray(photo).copy()).permute(2, 0, 1)[:, :230, :260] / 255
-    whole, tiled = (bundled._super_resolve(pixels, upscale, size) for size in (512, 176))
-    torch.testing.assert_close(whole, tiled, atol=1e-4 if upscale < 4 else 2e-4, rtol=0)
-
-
 def test_without_background_only_the_face_is_worked_on(tiny, photo):
     image = as_array(tiny(photo, restore_background=False).images[0])
     bicubic = torch.nn.functional.interpolate(
@@ -382,66 +375,6 @@ def test_a_callback_that_raises_cancels_at_once(tiny, photo, stage):
     assert tiny(photo).images[0].size == (1024, 1024)  # and the pipeline lives on
 
 
-@pytest.fixture(scope="module")
-def saved(bundled, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("saved") / "pipeline"
-    tiny_pipeline(bundled).save_pretrained(folder)
-    return folder
-
-
-def same_pictures(one, other, photo):
-    difference = as_array(one(photo).images[0]) - as_array(other(photo).images[0])
-    assert np.abs(difference).max() <= 1  # memory layout decides the order of sums, hence a rounding now and then
-
-
-def test_save_and_load(tiny, saved, photo):
-    assert {path.name for path in saved.iterdir()} == {
-        "model_index.json", "pipeline.py", "enhancer", "parser", "detector", "super_resolver", "image_processor",
-    }  # fmt: skip
-    assert not list(saved.rglob("*.bin"))
-    same_pictures(FaceEnhancePipeline.from_pretrained(saved), tiny, photo)
-
-
-def test_plain_diffusers_loads_it(tiny, saved, photo):
-    pipe = DiffusionPipeline.from_pretrained(saved, trust_remote_code=True)
-    assert type(pipe) is FaceEnhancePipeline
-    same_pictures(pipe, tiny, photo)
-
-
-def test_a_process_that_imports_only_diffusers_loads_it(saved):
-    code = (
-        "import sys; from diffusers import DiffusionPipeline; "
-        "print(type(DiffusionPipeline.from_pretrained(sys.argv[1], trust_remote_code=True)).__name__)"
-    )
-    result = subprocess.run([sys.executable, "-c", code, str(saved)], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "FaceEnhancePipeline"
-
-
-def test_components_are_replaced_and_left_out(saved, photo):
-    other = tiny_enhancer(128)
-    pipe = FaceEnhancePipeline.from_pretrained(saved, enhancer=other, detector=None, super_resolver=None)
-    assert pipe.enhancer is other and pipe.detector is None and pipe.super_resolver is None
-    assert pipe(photo.crop((144, 40, 304, 200)), aligned=True).images[0].size == (256, 256)
-
-
-def test_without_optional_components_it_is_saved_and_loaded(bundled, tmp_path, photo):
-    tiny_pipeline(bundled, detector=None, super_resolver=None).save_pretrained(tmp_path)
-    pipe = FaceEnhancePipeline.from_pretrained(tmp_path)
-    assert pipe.detector is None and pipe.super_resolver is None and pipe.image_processor is not None
-
-
-def test_variant_and_dtype(bundled, tmp_path, photo):
-    pipe = tiny_pipeline(bundled)
-    copy.deepcopy(pipe).to(dtype=torch.float16).save_pretrained(tmp_path, variant="fp16")
-    assert (tmp_path / "enhancer" / "diffusion_pytorch_model.fp16.safetensors").exists()
-    loaded = FaceEnhancePipeline.from_pretrained(tmp_path, variant="fp16")
-    models = (loaded.enhancer, loaded.parser, loaded.detector, loaded.super_resolver)
-    assert {model.dtype for model in models} == {torch.float32}
-    half = FaceEnhancePipeline.from_pretrained(tmp_path, variant="fp16", torch_dtype=torch.bfloat16)
-    assert half.enhancer.dtype == half.parser.dtype == torch.bfloat16
-    assert np.abs(as_array(loaded(photo).images[0]) - as_array(pipe(photo).images[0])).mean() < 1
-
-
 def test_bundled_weights(bundled):
     models = (bundled.enhancer, bundled.parser, bundled.detector, bundled.super_resolver)
     assert {model.dtype for model in models} == {torch.float32}
@@ -471,6 +404,40 @@ def test_bundled_pipeline_restores_a_poor_face(bundled, photo):
     assert error(result.images[0]) < 0.95 * error(bicubic)
 
 
+class Alive:
+    """A callback that counts what is in memory at once while the pipeline works.
+
+    Args:
+        shapes: by name, what a tensor's shape begins and ends with.
+    """
+
+    def __init__(self, **shapes):
+        self.shapes, self.most = shapes, dict.fromkeys(shapes, 0)
+
+    def __call__(self, stage, done, total):
+        tensors = [item for item in gc.get_objects() if type(item) is torch.Tensor]
+        for name, is_counted in self.shapes.items():
+            found = {item.untyped_storage().data_ptr(): item for item in tensors if is_counted(item)}
+            self.most[name] = max(self.most[name], sum(len(item) for item in found.values()))
+
+
+def test_of_a_long_list_a_few_pictures_are_in_memory_at_once(bundled, photo, monkeypatch):
+    pipe = tiny_pipeline(bundled)
+    pictures = [photo.crop((120, 20, 340, 240))] * 6
+    alive = Alive(upscaled=lambda item: item.shape == (3, 440, 440))
+    pipe(pictures, face_batch_size=2, callback=alive)
+    assert 3 <= alive.most["upscaled"] <= 3 * 3  # two that wait for a batch of two faces, and the clone that is fused
+
+
+def test_of_many_faces_no_label_probabilities_are_kept(bundled, photo):
+    pipe = tiny_pipeline(bundled, detector=None)
+    labels = len(REGIONS)
+    alive = Alive(probabilities=lambda item: item.ndim == 4 and item.shape[1:] == (labels, 256, 256))
+    crops = [photo.crop((144, 40, 304, 200)).resize((64, 64))] * 12
+    pipe(crops, aligned=True, upscale=1, face_batch_size=2, callback=alive)
+    assert 0 < alive.most["probabilities"] <= 2
+
+
 MEMORY = """
 import resource, numpy as np, torch
 from hf_faceenh import FaceEnhancePipeline
@@ -487,3 +454,56 @@ def test_a_24_megapixel_photograph_needs_less_than_4_gb():
     width, height, kilobytes = map(int, result.stdout.split())
     assert (width, height) == (12000, 8000)
     assert kilobytes * 1024 < 4e9
+
+
+SHEET = """
+import resource, sys, numpy as np, torch
+from PIL import Image
+from hf_faceenh import FaceEnhancePipeline
+from hf_faceenh.models import FaceDetections
+
+def used():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+pipe = FaceEnhancePipeline.from_pretrained()
+pipe.set_progress_bar_config(disable=True)
+portrait = Image.open(sys.argv[1]).convert("RGB").crop((144, 40, 304, 200)).resize((64, 64))
+found = pipe.detector.detect(torch.from_numpy(np.array(portrait)).permute(2, 0, 1) / 255)
+
+def sheet(columns, rows):
+    canvas = Image.fromarray(np.tile(np.asarray(portrait), (rows, columns, 1)))
+    corners = 64.0 * torch.cartesian_prod(torch.arange(columns), torch.arange(rows))[:, None]
+    boxes = (found.boxes[:1].reshape(1, 2, 2) + corners).reshape(-1, 4)
+    return canvas, FaceDetections(boxes, found.landmarks[:1] + corners, torch.ones(len(boxes)))
+"""
+CROWD = """
+canvas, faces = sheet(40, 25)
+pipe.detector.detect = lambda pixels, threshold: faces
+(records,) = pipe(canvas).faces
+print(sum(face.enhanced is not None for face in records), used())
+"""
+LIST = """
+canvas, faces = sheet(12, 8)
+one = FaceDetections(faces.boxes[:1], faces.landmarks[:1], faces.scores[:1])
+pipe.detector.detect = lambda pixels, threshold: one
+pictures = [pipe.image_processor.load(canvas)] * int(sys.argv[2])
+output = pipe(pictures, upscale=4, restore_background=False)
+print(used() - sum(4 * image.width * image.height for image in output.images))  # Pillow keeps 4 bytes a pixel
+"""
+
+
+def printed(code, *arguments):
+    command = [sys.executable, "-c", SHEET + code, *map(str, arguments)]
+    return [float(word) for word in subprocess.run(command, stdout=-1, text=True, check=True).stdout.split()]
+
+
+@pytest.mark.slow
+def test_a_thousand_faces_need_less_than_2_5_gb(astronaut):
+    faces, used = printed(CROWD, astronaut)
+    assert faces == 1000 and used < 2.5e9
+
+
+@pytest.mark.slow
+def test_a_list_of_50_pictures_needs_what_two_need(astronaut):
+    (two,), (fifty,) = (printed(LIST, astronaut, count) for count in (2, 50))
+    assert fifty < 1.05 * two

@@ -1,0 +1,22 @@
+"""Aligned face → enhanced face → how likely each pixel is which region of it."""
+
+import torch
+import torch.nn.functional as F
+from transformers import PreTrainedModel
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+
+def enhance(enhancer: torch.nn.Module, crops: torch.Tensor) -> torch.Tensor:
+    """Faces `[B, 3, S, S]` in [0, 1], to the same."""
+    output = enhancer((crops * 2 - 1).to(enhancer.dtype)).sample.float()
+    return ((output + 1) / 2).clamp(0, 1)
+
+
+def parse(parser: PreTrainedModel, faces: torch.Tensor) -> torch.Tensor:
+    """Faces `[B, 3, S, S]` in [0, 1] → each label's probability `[B, L, S, S]`."""
+    side = getattr(parser.config, "sample_size", 512)
+    mean = faces.new_tensor(IMAGENET_DEFAULT_MEAN)[:, None, None]
+    std = faces.new_tensor(IMAGENET_DEFAULT_STD)[:, None, None]
+    pixel_values = F.interpolate((faces - mean) / std, size=(side, side), mode="bilinear", antialias=True)
+    logits = parser(pixel_values=pixel_values.to(parser.dtype)).logits.float()
+    return F.interpolate(logits, size=faces.shape[-2:], mode="bilinear").softmax(dim=1)

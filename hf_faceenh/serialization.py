@@ -1,0 +1,79 @@
+"""A saved pipeline: how plain diffusers finds it, and how ours reads it without running its code."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hf_faceenh.models import FaceDetector, FaceEnhancer, GPENFaceEnhancer, SuperResolver
+from hf_faceenh.pictures import FaceImageProcessor
+
+BUNDLED = Path(__file__).parent / "weights"
+# Our components and the modules that they live in today.
+OURS = {
+    kind.__name__: kind.__module__
+    for kind in (FaceEnhancer, GPENFaceEnhancer, FaceDetector, SuperResolver, FaceImageProcessor)
+}
+# What plain diffusers runs, with `trust_remote_code=True`, for the pipeline and for each of our components.
+MODULE = """\
+try:
+    from hf_faceenh import {name}  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ImportError(f"This model needs the package hf-faceenh ({{error}}): pip install hf-faceenh") from None
+"""
+
+
+class SavedPipelineMixin:
+    """Saving and loading of a `DiffusionPipeline` whose class and components diffusers does not know.
+
+    A saved folder names modules of its own, pipeline.py for the class and one for each of our components: with these
+    `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)` of plain diffusers loads it. Our own class
+    knows these classes by their names, whatever module the folder says they are from, and needs no code of the folder.
+    """
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None = None, **kwargs):
+        """As in diffusers; without a name, the bundled pipeline. Float32 unless `dtype` says otherwise."""
+        if not {"torch_dtype", "dtype"} & kwargs.keys():
+            kwargs["dtype"] = torch.float32
+        return super().from_pretrained(pretrained_model_name_or_path or BUNDLED, **kwargs)
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: str | Path) -> dict[str, Any]:
+        # diffusers reads the index with this, a private hook, before it downloads from the Hub. It would look in the
+        # repository for the module of every component that is not its own; a component without one it just downloads.
+        index = super()._dict_from_json_file(json_file)
+        if isinstance(index.get("_class_name"), list):
+            index["_class_name"] = index["_class_name"][1]
+        return index | {name: [None, value[1]] for name, value in index.items() if _is_ours(name, value)}
+
+    @classmethod
+    def load_config(cls, *args, **kwargs):
+        """As in diffusers; our components are those of this package."""
+        loaded = super().load_config(*args, **kwargs)
+        index = loaded[0] if isinstance(loaded, tuple) else loaded
+        index.update({name: [OURS[value[1]], value[1]] for name, value in index.items() if _is_ours(name, value)})
+        return loaded
+
+    def save_config(self, save_directory: str | Path, **kwargs) -> None:
+        """Also writes the modules with which plain diffusers finds this class and those of the components."""
+        super().save_config(save_directory, **kwargs)
+        folder = Path(save_directory)
+        index = json.loads((folder / self.config_name).read_text())
+        index["_class_name"] = ["pipeline", type(self).__name__]
+        (folder / "pipeline.py").write_text(MODULE.format(name=type(self).__name__))
+        for name, value in index.items():
+            if _is_ours(name, value):
+                index[name] = [name, value[1]]
+                (folder / name).mkdir(exist_ok=True)
+                (folder / name / f"{name}.py").write_text(MODULE.format(name=value[1]))
+        (folder / self.config_name).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _is_ours(name: str, value: Any) -> bool:
+    """Whether an entry of an index, component → [module, class], is one of our components: by its class, from a module
+    of this package (today's or an earlier version's) or from the folder's own."""
+    if not isinstance(value, (list, tuple)) or len(value) != 2 or value[1] not in OURS:
+        return False
+    return value[0] in (None, name) or value[0].partition(".")[0] == __package__

@@ -1,0 +1,131 @@
+"""Photographs on their way: as many at once as memory allows, so that their faces share the networks' batches."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from hf_faceenh.faces import EnhancedFace, Show, crop_both, filled_in, wanted
+from hf_faceenh.pictures import LoadedImage
+
+PIXELS = 16_000_000  # of the results of all photographs on their way; one alone may have more
+
+
+@dataclass(slots=True, eq=False)
+class Photograph:
+    """One picture on its way, and what has been made of it so far.
+
+    Args:
+        picture: as it was read.
+        aligned: whether it is the aligned crop of one face.
+        pixels: `[3, H, W]`, those of `picture`, on the device that works on them.
+        faces: a record for every face, which is filled in on the way.
+        transforms: `[N, 2, 3]`, px of the picture → px of the crops.
+        upscaled: `[3, uH, uW]`; `None` where the result is the face alone.
+        enhanced: `[3, S, S]` of each face that is enhanced, in their order.
+        masks: `[1, S, S]` of the same.
+    """
+
+    picture: LoadedImage
+    aligned: bool = False
+    pixels: torch.Tensor = field(init=False)
+    faces: list[EnhancedFace] = field(default_factory=list)
+    transforms: torch.Tensor | None = None
+    upscaled: torch.Tensor | None = None
+    enhanced: list[torch.Tensor] = field(default_factory=list)
+    masks: list[torch.Tensor] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.pixels = self.picture.pixels
+
+    @property
+    def area(self) -> int:
+        """Pixels of the picture."""
+        return self.pixels[0].numel()
+
+    @property
+    def wanted(self) -> list[int]:
+        """The places of the faces that are enhanced."""
+        return wanted(self.faces)
+
+    @property
+    def is_crop(self) -> bool:
+        """Whether the result is the enhanced face, and nothing around it."""
+        return self.aligned and bool(self.wanted)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all faces are enhanced that are to be."""
+        return len(self.enhanced) == len(self.wanted)
+
+    def crop(self, index: int, size: int) -> torch.Tensor:
+        """A face as the enhancer sees it, `[1, 3, size, size]`."""
+        return crop_both(self.pixels, self.upscaled, self.transforms[index : index + 1], size)
+
+    def show_left_alone(self, size: int, show: Show) -> None:
+        """Fills in the records of the faces that are not enhanced."""
+        for index in set(range(len(self.faces))) - set(self.wanted):
+            self.faces[index] = filled_in(self.faces[index], show, crop=self.crop(index, size)[0])
+
+    def add(
+        self,
+        index: int,
+        crop: torch.Tensor,
+        enhanced: torch.Tensor,
+        labels: torch.Tensor,
+        mask: torch.Tensor,
+        show: Show,
+    ) -> None:
+        """Takes in what was made of a face: of crop and labels only what its record needs."""
+        self.enhanced.append(enhanced)
+        self.masks.append(mask)
+        self.faces[index] = filled_in(self.faces[index], show, crop=crop, parsing=labels, mask=mask[0])
+
+    def records(self, show: Show) -> list[EnhancedFace]:
+        """The records, complete; takes the enhanced faces out, so that they are not in memory twice."""
+        for index in self.wanted:
+            self.faces[index] = filled_in(self.faces[index], show, enhanced=self.enhanced.pop(0))
+        return self.faces
+
+
+Face = tuple[Photograph, int]  # and the face's place in it
+
+
+def walk(
+    photographs: deque[Photograph],
+    begin: Callable[[Photograph], None],
+    enhance: Callable[[Sequence[Face]], None],
+    batch_size: int,
+    largest: int,
+) -> Iterator[Photograph]:
+    """Every photograph, in order, as soon as all its faces are enhanced.
+
+    Faces wait until a batch is full, be it with those of the photographs that follow. Only where the next photograph
+    would make more than `largest` pixels wait for their faces, these go as they are.
+
+    Args:
+        photographs: is emptied, so that none is in memory for longer than it is needed.
+        begin: called with each photograph when its turn comes.
+        enhance: called with each batch of faces; appends to `enhanced` of their photographs.
+        batch_size: faces of a full batch.
+        largest: pixels of the photographs that are on their way at once; one alone may have more.
+    """
+    waiting: deque[Photograph] = deque()
+    faces: deque[Face] = deque()
+
+    def enhance_while(fewest: int) -> Iterator[Photograph]:
+        """Enhances as long as at least so many faces wait; then the photographs that are done."""
+        while len(faces) >= fewest:
+            enhance([faces.popleft() for _ in range(min(batch_size, len(faces)))])
+        while waiting and waiting[0].is_done:
+            yield waiting.popleft()
+
+    while photographs:
+        if sum(one.area for one in waiting) + photographs[0].area > largest:
+            yield from enhance_while(fewest=1)
+        waiting.append(photographs.popleft())
+        begin(waiting[-1])
+        faces.extend((waiting[-1], index) for index in waiting[-1].wanted)
+        yield from enhance_while(fewest=batch_size)
+    yield from enhance_while(fewest=1)
