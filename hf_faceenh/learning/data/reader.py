@@ -31,7 +31,7 @@ class Reader:
     def __call__(self, picture: Mapping, number: int | None = None) -> np.ndarray | None:
         """`{"bytes", "path"}` → `[H, H, 3]` uint8 RGB, or `None`; `number` says which picture it is, where known."""
         try:
-            face = decode(picture)
+            face = np.asarray(decode(picture))
             fault = unfit(face.shape[1::-1], self.sample_size)
         except OSError as error:
             fault = f"cannot be read ({error})"

@@ -7,7 +7,6 @@ from io import BytesIO
 from pathlib import Path
 
 import fsspec
-import numpy as np
 import PIL.Image
 from datasets import Dataset, Image, IterableDataset, load_dataset
 from datasets.exceptions import DatasetGenerationError
@@ -136,14 +135,14 @@ def undecoded(pictures: Dataset | IterableDataset, columns: Sequence[str] = ("im
     return pictures
 
 
-def decode(picture: Mapping, mode: str | None = "RGB") -> np.ndarray:
-    """`{"bytes", "path"}` → uint8, upright as its EXIF says: `[H, W, 3]`, or what the file holds where `mode` is None.
+def decode(picture: Mapping, mode: str | None = "RGB") -> PIL.Image.Image:
+    """`{"bytes", "path"}` → the picture, upright as its EXIF says, in Pillow's `mode`; in the file's own where `None`.
 
     Raises:
         OSError: with the reason in one line, where it cannot be read.
     """
     try:
-        return np.asarray(Image(mode=mode).decode_example({"bytes": None, "path": None} | dict(picture)))
+        return Image(mode=mode).decode_example({"bytes": None, "path": None} | dict(picture))
     except Exception as error:  # Pillow's readers raise almost anything on broken files
         raise OSError(one_line(error)) from error
 
