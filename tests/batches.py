@@ -1,5 +1,8 @@
 """Small pictures and the training batches that are made of them."""
 
+import struct
+import zlib
+
 import numpy as np
 
 from hf_faceenh.learning.data import Coefficients, FacePairs, training_loader
@@ -42,3 +45,10 @@ def assert_same(first, second):
         assert one.keys() == other.keys() == {"hq", "lq", "tags"}
         for name in one:
             np.testing.assert_array_equal(one[name], other[name])
+
+
+def bomb() -> bytes:
+    """A PNG file that says it is 60000×60000 px: Pillow refuses it, and not with an OSError."""
+    chunks = (b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0), b"IDAT")
+    parts = (struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from batches import bomb
 from PIL import Image
 
 from hf_faceenh.learning.super_resolution import Crops, Photographs, evaluate
@@ -56,3 +57,9 @@ def test_crops_are_the_same_every_time_and_differ_from_each_other(photographs, m
 def test_no_such_folder(name):
     with pytest.raises(ValueError, match=f"--dataset {name}: no such folder"):
         Photographs(name, 32)
+
+
+def test_a_picture_that_pillow_refuses_is_counted_and_passed_over(photographs):
+    (photographs / "bomb.png").write_bytes(bomb())
+    found = Photographs(str(photographs), 32)
+    assert len(found) == 4 and found.skipped == 3

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from hf_faceenh.learning.options import parse_options
 from hf_faceenh.models.super_resolver import SuperResolver
 
 ROOT = Path(__file__).parents[2]
@@ -94,3 +95,17 @@ def test_init_goes_on_and_evaluate_prints_a_table(script, photographs, tmp_path,
     script["main"]([*data, "--evaluate", str(out / "super_resolver")])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines if line[2:].startswith(("clean", "poor"))] == ["clean", "poor"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"), [([], True), (["--anti_ringing"], True), (["--no-anti_ringing"], False)]
+)
+def test_a_switch_is_given_without_a_value(script, flags, expected):
+    options, _ = parse_options(script["Options"], "", ["--dataset", "photographs", *flags], switches=("anti_ringing",))
+    assert options.anti_ringing is expected
+
+
+def test_a_choice_that_is_none_ends_with_one_line(script, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        script["main"](["--dataset", "photographs", "--scale", "3"])
+    assert exit_.value.code == 2 and "scale" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from datasets import Dataset, Features, Value
 from datasets import Image as Feature
 from PIL import Image
 
-from hf_faceenh.learning.data import check_sizes, load_faces
+from hf_faceenh.learning.data import check_sizes, load_faces, load_pictures, picture_files, undecoded
 
 
 def blues(faces):
@@ -69,3 +69,21 @@ def test_sizes_are_checked_by_headers(folder, with_broken, tmp_path, streaming, 
     with caplog.at_level(logging.WARNING):
         check_sizes(load_faces(str(tmp_path), streaming=streaming), SIDE)
     assert caplog.messages == ["The faces have sides from 40 to 48 px; all are resized to 32 px."]
+
+
+def test_columns_that_are_asked_for_must_hold_pictures(folder, tmp_path):
+    paths = [str(path) for path in sorted(folder.glob("*.png"))]
+    pairs = Dataset.from_dict({"image": paths, "label": paths}, Features(image=Feature(), label=Feature()))
+    pairs.to_parquet(tmp_path / "pairs.parquet")
+    table = load_pictures(str(tmp_path / "pairs.parquet"), columns=("image", "label"))
+    assert undecoded(table, ("image", "label"))[0]["label"].keys() == {"bytes", "path"}
+    with pytest.raises(ValueError, match="needs the image columns image and label; label is none of its image"):
+        load_pictures(str(folder), columns=("image", "label"))
+
+
+def test_the_pictures_of_a_folder_are_its_files_or_those_below_it_too(tmp_path):
+    (tmp_path / "below").mkdir()
+    for name in ("b.png", "a.JPG", "words.txt", "below/c.webp"):
+        (tmp_path / name).touch()
+    assert [path.name for path in picture_files(tmp_path)] == ["a.JPG", "b.png"]
+    assert [path.name for path in picture_files(tmp_path, below=True)] == ["a.JPG", "b.png", "c.webp"]
