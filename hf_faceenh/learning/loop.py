@@ -13,7 +13,8 @@ from torch import nn
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """
+    """How long a run is, and how often it prints and saves.
+
     Args:
         steps: of the whole run; the last one is always logged and saved.
         log_every: steps from one printed line to the next.

@@ -17,7 +17,7 @@ from hf_faceenh.learning.degradation import WORST_BLUR, WORST_NOISE, blur, jpeg,
 from hf_faceenh.learning.metrics import flat_noise, markdown_table, psnr
 from hf_faceenh.models.super_resolver import ResidualBlock, SuperResolver
 
-REDUCTION = (0.5, 1.0)  # a photograph is first downscaled by a factor from here, which takes its noise away
+DOWNSCALING = (0.5, 1.0)  # a photograph is first downscaled by a factor from here, which takes its noise away
 FILTERS = (Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
 DRAWINGS = 0.05  # share of the targets that are drawings
 CLEAN = 0.2  # share of the inputs that are only downscaled
@@ -55,7 +55,7 @@ class Photographs(DecodedPictures):
         return picture
 
 
-def downscale(image: np.ndarray, size: tuple[int, int], resampling: Image.Resampling) -> np.ndarray:
+def resample(image: np.ndarray, size: tuple[int, int], resampling: Image.Resampling) -> np.ndarray:
     """uint8 `[H, W, 3]` → the same at `size` (width, height); the filter spans all pixels that it should."""
     return np.asarray(Image.fromarray(image).resize(size, resampling))
 
@@ -74,9 +74,9 @@ def to_input(sharp: np.ndarray, scale: int, rng: np.random.Generator) -> np.ndar
     size = (sharp.shape[1] // scale, sharp.shape[0] // scale)
     resampling = FILTERS[rng.integers(len(FILTERS))]
     if rng.random() < CLEAN:
-        return downscale(sharp, size, resampling)
+        return resample(sharp, size, resampling)
     image = blur(sharp.astype(np.float32) / 255, rng.uniform(0, BLUR / (WORST_BLUR * max(sharp.shape))), rng)
-    image = downscale(from_float(image), size, resampling).astype(np.float32) / 255
+    image = resample(from_float(image), size, resampling).astype(np.float32) / 255
     image = noise(image, rng.uniform() ** 2 * NOISE / WORST_NOISE, rng)  # mostly light
     return from_float(jpeg(image, rng.uniform(0, JPEG), rng) if rng.random() < COMPRESSED else image)
 
@@ -108,12 +108,12 @@ class Crops(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng((self.seed, index))
         photograph = self.photographs[rng.integers(len(self.photographs))]
-        side = min(round(self.crop_size / rng.uniform(*REDUCTION)), *photograph.shape[:2])
+        side = min(round(self.crop_size / rng.uniform(*DOWNSCALING)), *photograph.shape[:2])
         corners = rng.integers(0, np.subtract(photograph.shape[:2], side) + 1, size=(2, 2))
         places = [photograph[y : y + side, x : x + side] for y, x in corners]
         place = max(places, key=lambda pixels: pixels[::4, ::4].std())  # blurred backgrounds teach little
         # A filter without negative weights: what overshoots in the target is learnt as ringing.
-        sharp = downscale(place, (self.crop_size,) * 2, Image.Resampling.HAMMING)
+        sharp = resample(place, (self.crop_size,) * 2, Image.Resampling.HAMMING)
         if rng.random() < DRAWINGS:
             sharp = drawing(self.crop_size, rng)
         sharp = sharp[:, :: rng.choice((1, -1))]
@@ -127,7 +127,7 @@ class Crops(Dataset):
 def slightly_degraded(sharp: np.ndarray, scale: int, rng: np.random.Generator) -> np.ndarray:
     """The fixed degraded input of the evaluation: blur of 0.8 px, downscaled, noise of 4/255, JPEG quality 80."""
     image = cv2.GaussianBlur(sharp, (0, 0), 0.8)
-    image = downscale(image, (sharp.shape[1] // scale, sharp.shape[0] // scale), Image.Resampling.BICUBIC)
+    image = resample(image, (sharp.shape[1] // scale, sharp.shape[0] // scale), Image.Resampling.BICUBIC)
     image = (image + rng.normal(0, 4, image.shape)).round().clip(0, 255).astype(np.uint8)
     _, file = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
     return cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1]
@@ -135,11 +135,12 @@ def slightly_degraded(sharp: np.ndarray, scale: int, rng: np.random.Generator) -
 
 @torch.no_grad()
 def evaluate(model: SuperResolver, pictures, seed: int = 0) -> dict[str, dict[str, float]]:
-    """PSNR in dB and noise in flat places of 255, of `model` and of bicubic upscaling, for clean and poor inputs."""
+    """PSNR in dB and noise in flat places of 255, of `model` and of bicubic upscaling, for clean and for
+    slightly degraded inputs."""
     scale = model.config.scale
     device = next(model.parameters()).device
     kinds = {
-        "clean": lambda sharp, rng: downscale(
+        "clean": lambda sharp, rng: resample(
             sharp, (sharp.shape[1] // scale, sharp.shape[0] // scale), Image.Resampling.BICUBIC
         ),
         "poor": lambda sharp, rng: slightly_degraded(sharp, scale, rng),
@@ -151,7 +152,7 @@ def evaluate(model: SuperResolver, pictures, seed: int = 0) -> dict[str, dict[st
             sharp = pictures[i]
             sharp = sharp[: sharp.shape[0] // scale * scale, : sharp.shape[1] // scale * scale]
             small = make(sharp, np.random.default_rng((seed, i)))
-            bicubic = downscale(small, sharp.shape[1::-1], Image.Resampling.BICUBIC)
+            bicubic = resample(small, sharp.shape[1::-1], Image.Resampling.BICUBIC)
             ours = model(to_tensor(small)[None].to(device)).sample[0].permute(1, 2, 0).float().cpu().numpy()
             ours = from_float(ours)
             rows.append((psnr(bicubic, sharp), psnr(ours, sharp), flat_noise(bicubic, sharp), flat_noise(ours, sharp)))
@@ -185,7 +186,8 @@ def make_super_resolver(**config) -> SuperResolver:
     """A new one, with the arguments of `SuperResolver`.
 
     It starts near plain upscaling, with signals that keep their size (He et al. 2015): PyTorch's default lets them
-    fade, and the first thousands of steps are lost."""
+    fade, and the first thousands of steps are lost.
+    """
     model = SuperResolver(**config)
     convolutions = [layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d)]
     for layer in convolutions:

@@ -85,7 +85,7 @@ def training_loader(
         rank: number of this process.
         world_size: number of processes.
         seed: of orders, crops and damage.
-        num_workers: processes that make the batches, 0: none but this one. Of a stream, at most one per file.
+        num_workers: processes that make the batches; with 0 this one does. For a stream, at most one per file.
     """
     reader = Reader(pairs.sample_size)
     if isinstance(faces, IterableDataset):
@@ -218,7 +218,7 @@ class _StreamedBatches(TorchIterableDataset):
             yield {name: np.stack([pair[name] for pair in made]) for name in made[0]}
 
     def _faces(self, skipped: int) -> Iterator[tuple[np.ndarray, tuple[int, ...]]]:
-        """Faces without end, each with its seed. One that cannot be used leaves its place to the next, which thus
+        """Faces without end, each with its seed. The place of one that cannot be used goes to the next, which then
         comes twice: so places are the same whether or not what came before them was decoded."""
         owed, since = 0, 0
         for epoch, picture in itertools.islice(self._pictures(), skipped, None):

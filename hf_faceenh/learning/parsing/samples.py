@@ -11,7 +11,7 @@ from hf_faceenh.learning.degradation import Degradation
 from hf_faceenh.learning.parsing.faces import LabelledFaces
 from hf_faceenh.learning.parsing.labels import LABELS, MIRRORED
 
-LOSS_REDUCTION = 2  # label maps, and so the loss, are smaller than the input by this factor
+LOSS_DOWNSCALING = 2  # label maps, and so the loss, are smaller than the input by this factor
 SHIFT, SCALE, ROTATION = 0.02, 0.06, 7.0  # standard deviations: share of the side, logarithm, degrees
 SQUEEZE = 0.75  # least width, of that of the face: what a head turned aside keeps
 DEGRADED_SHARE, GREY_SHARE, COVERED_SHARE, SQUEEZED_SHARE = 0.6, 0.1, 0.3, 0.3  # of the training faces
@@ -87,7 +87,7 @@ class Samples(Dataset):
         picture, ids = self.faces[rng.integers(len(self.faces))]
         transform = jitter(rng)
         picture = warp(picture, transform, self.sample_size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        ids = warp(ids, transform, self.sample_size // LOSS_REDUCTION, flags=cv2.INTER_NEAREST)
+        ids = warp(ids, transform, self.sample_size // LOSS_DOWNSCALING, flags=cv2.INTER_NEAREST)
         if np.linalg.det(transform) < 0:
             ids = self.mirrored[ids]
         picture = relight(picture, rng)
