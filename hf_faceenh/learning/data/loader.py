@@ -97,19 +97,8 @@ def training_loader(
         batch_size = None  # it gives whole batches
     else:
         workers = num_workers
-        data = _Draws(
-            undecoded(faces),
-            pairs,
-            coefficients,
-            reader,
-            batches,
-            first_batch,
-            batches_per_round,
-            batch_size,
-            rank,
-            world_size,
-            seed,
-        )
+        span = (batches, first_batch, batches_per_round, batch_size, rank, world_size)
+        data = _Draws(undecoded(faces), pairs, coefficients, reader, *span, seed)
     if workers:
         _without_threads(0)  # before the fork: OpenCV's threads do not survive it, and workers would wait for them
     loader = DataLoader(
