@@ -38,8 +38,8 @@ from hf_faceenh.hub import push_enhancer
 from hf_faceenh.learning.allocator import keep_freed_memory
 from hf_faceenh.learning.checkpoints import Checkpoints
 from hf_faceenh.learning.curriculum import Curriculum, Decision, DiscriminatorMeans, TypeErrors
-from hf_faceenh.learning.data import Coefficients, check_sizes, fixed_pairs, load_faces, training_loader
-from hf_faceenh.learning.degradation import TYPES, Degradation, FacePairs
+from hf_faceenh.learning.data import Coefficients, FacePairs, check_sizes, fixed_pairs, load_faces, training_loader
+from hf_faceenh.learning.degradation import TYPES, Degradation
 from hf_faceenh.learning.identity import load_recognizer
 from hf_faceenh.learning.losses import DiscriminatorLoss, EnhancerLoss, relative_l1
 from hf_faceenh.learning.metrics import INPUT, as_batch, as_pictures, face_metrics, mean_with_interval

@@ -31,12 +31,10 @@ __all__ = [
     "as_batch",
     "as_pictures",
     "bootstrap_interval",
-    "confusion_matrix",
     "face_metrics",
     "flat_noise",
     "landmark_error",
     "markdown_table",
-    "mean_iou",
     "mean_with_interval",
     "model_index_results",
     "psnr",
@@ -126,52 +124,6 @@ def landmark_error(detector: FaceDetector, face: np.ndarray, landmarks: Sequence
     constant = transform_points(to_face, template) - transform_points(to_face, layout)
     errors = (found.landmarks.cpu()[around][0] - constant - points).norm(dim=1)  # of the surest one
     return float(errors.mean() / (points[1] - points[0]).norm())
-
-
-def confusion_matrix(prediction: torch.Tensor, target: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """How often a pixel of class t was predicted as class p.
-
-    Args:
-        prediction: class ids in 0…C-1, any shape and integer type.
-        target: class ids, the same shape.
-        num_classes: C.
-
-    Returns:
-        counts, `[C, C]` int64, rows: target, columns: prediction. Add those of several pictures, then take the
-        `mean_iou` of the sum.
-
-    Raises:
-        ValueError: for different shapes, or an id outside 0…C-1.
-    """
-    if prediction.shape != target.shape:
-        raise ValueError(
-            f"confusion_matrix expects two label maps of one shape; got {list(prediction.shape)} and "
-            f"{list(target.shape)}. Resize the logits to the target's size before their argmax."
-        )
-    for name, labels in (("prediction", prediction), ("target", target)):
-        if labels.numel() and not 0 <= labels.min() <= labels.max() < num_classes:
-            raise ValueError(
-                f"confusion_matrix expects class ids from 0 to {num_classes - 1}; the {name} holds ids from "
-                f"{labels.min()} to {labels.max()}. Map its ids to those of the model first."
-            )
-    pairs = target.flatten().long() * num_classes + prediction.flatten().long()
-    return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
-
-
-def mean_iou(confusion: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """Intersection over union of every class, and the mean over the classes that occur.
-
-    Args:
-        confusion: `[C, C]` counts of `confusion_matrix`.
-
-    Returns:
-        IoU per class, `[C]` float64 in [0, 1] (NaN where a class is in neither target nor prediction), and their mean
-        without the NaNs.
-    """
-    intersection = confusion.diagonal().double()
-    union = confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
-    per_class = intersection / union
-    return per_class, per_class.nanmean().item()
 
 
 def psnr(enhanced: np.ndarray, hq: np.ndarray) -> float:

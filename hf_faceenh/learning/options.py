@@ -19,6 +19,7 @@ def parse_options(
     arguments: Sequence[str] | None = None,
     several: Sequence[str] = (),
     positional: bool = False,
+    switches: Sequence[str] = (),
 ) -> tuple[Options, str]:
     """Reads a script's options from the command line and from `--config file.yaml`.
 
@@ -28,16 +29,17 @@ def parse_options(
         arguments: those of the command line by default.
         several: fields that are lists and take their values one after the other: `--lq mild medium`.
         positional: whether fields without a default are given by their place instead of by name.
+        switches: bool fields that are given without a value, as `--name` or `--no-name`.
 
     Returns:
         the options, and all of them as YAML.
     """
     import docstring_parser  # with jsonargparse of the extra "train": the library does without both
-    from jsonargparse import ArgumentParser
+    from jsonargparse import ActionYesNo, ArgumentParser
 
     parser = ArgumentParser(description=description)
     parser.add_argument("--config", action="config", help="YAML file with values for any of these options")
-    parser.add_class_arguments(kind, skip={"config", *several}, as_positional=positional)
+    parser.add_class_arguments(kind, skip={"config", *several, *switches}, as_positional=positional)
     helps = {entry.arg_name: entry.description for entry in docstring_parser.parse(kind.__doc__).params}
     for entry in dataclasses.fields(kind):
         if entry.name in several:
@@ -47,6 +49,9 @@ def parse_options(
             parser.add_argument(
                 f"--{entry.name}", type=item, nargs="+", required=required, default=default, help=helps[entry.name]
             )
+        if entry.name in switches:
+            action = ActionYesNo(no_prefix="no-")
+            parser.add_argument(f"--{entry.name}", action=action, default=entry.default, help=helps[entry.name])
     parsed = parser.parse_args(arguments)
     text = parser.dump(parsed)
     values = vars(parser.instantiate(parsed))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hf_faceenh.learning import degradation
-from hf_faceenh.learning.degradation import TYPES, Degradation, FacePairs
+from hf_faceenh.learning.degradation import TYPES, Degradation
 
 
 @pytest.fixture(scope="module")
@@ -84,27 +84,6 @@ def test_unknown_type_or_value_is_refused():
         Degradation({"snow": 0.5})
     with pytest.raises(ValueError, match="'blur': 1.5"):
         Degradation({"blur": 1.5})
-
-
-def test_pairs_are_aligned_and_seeded(face):
-    pairs = FacePairs(Degradation(), sample_size=64)
-    pair = pairs(face, seed=(0, 7))
-    assert pair["hq"].shape == pair["lq"].shape == (3, 64, 64)
-    assert pair["hq"].dtype == np.float32 and pair["hq"].min() >= -1 and pair["hq"].max() <= 1
-    np.testing.assert_array_equal(pair["lq"], pairs(face, seed=(0, 7))["lq"])
-    # the degraded face is of the very same crop: nearer to it than to another draw's
-    assert error(pair["lq"], pair["hq"]) < error(pair["lq"], pairs(face, seed=(0, 8))["hq"])
-
-
-def test_without_jitter_the_sharp_face_is_the_face_or_its_mirror_image(face):
-    pairs = FacePairs(Degradation(), sample_size=96, shift=0, scale=0, rotation=0)
-    seen = set()
-    for seed in range(8):
-        hq = (pairs(face, seed)["hq"].transpose(1, 2, 0) + 1) * 127.5
-        errors = [error(hq, face), error(hq, face[:, ::-1])]
-        assert min(errors) < 0.01
-        seen.add(int(np.argmin(errors)))
-    assert seen == {0, 1}
 
 
 def test_a_large_kernels_rounding_leaves_nothing_below_0():

@@ -246,7 +246,7 @@ def wrong(tmp_path_factory, data):
         (["--metadata", "{wrong}/few.jsonl"], "no landmarks for 2 faces, such as b.png"),
         (["--metadata", "{wrong}/four.jsonl"], "line 1: expected a JSON object with file_name and five landmarks"),
         (["--metadata", "{wrong}/none.jsonl"], "none.jsonl"),
-        (["--device", "abacus"], "--device abacus is not to be had"),
+        (["--device", "abacus"], "--device abacus is not available"),
         (["--batch_size", "0"], "--batch_size must be at least 1"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from hf_faceenh.learning.options import parse_options
 from hf_faceenh.models.super_resolver import SuperResolver
 
 ROOT = Path(__file__).parents[2]
@@ -71,9 +72,9 @@ def test_three_steps(photographs, tmp_path):
 
 def test_an_empty_folder_gives_one_line(script, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SystemExit) as exit_:
+    with pytest.raises(ValueError) as error:
         script["main"](["--dataset", str(tmp_path / "empty"), "--output_dir", str(tmp_path / "out")])
-    assert str(exit_.value).startswith(f"--dataset {tmp_path / 'empty'}: ") and "\n" not in str(exit_.value)
+    assert str(error.value).startswith(f"--dataset {tmp_path / 'empty'}: ") and "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
@@ -96,33 +97,15 @@ def test_init_goes_on_and_evaluate_prints_a_table(script, photographs, tmp_path,
     assert [line.split()[1] for line in lines if line[2:].startswith(("clean", "poor"))] == ["clean", "poor"]
 
 
-def test_evaluation_measures_what_it_says(script):
-    """A network that only enlarges (nearest) is worse than bicubic on smooth pictures, and keeps more noise."""
-    model = SuperResolver("compact", 2, num_feat=4, num_conv=1).eval()
-    for weight in model.parameters():
-        torch.nn.init.zeros_(weight)
-    coarse = np.random.default_rng(0).integers(0, 256, (9, 8, 3), dtype=np.uint8)
-    picture = np.asarray(Image.fromarray(coarse).resize((96, 80), Image.Resampling.BICUBIC))
-    figures = script["evaluate"](model, [picture])
-    for row in figures.values():
-        assert row["psnr_ours"] < row["psnr_bicubic"]
-        assert row["flat_noise_ours"] > row["flat_noise_bicubic"]
-    assert figures["poor"]["psnr_bicubic"] < figures["clean"]["psnr_bicubic"]
+@pytest.mark.parametrize(
+    ("flags", "expected"), [([], True), (["--anti_ringing"], True), (["--no-anti_ringing"], False)]
+)
+def test_a_switch_is_given_without_a_value(script, flags, expected):
+    options, _ = parse_options(script["Options"], "", ["--dataset", "photographs", *flags], switches=("anti_ringing",))
+    assert options.anti_ringing is expected
 
 
-def test_crops_are_the_same_every_time_and_differ_from_each_other(script, photographs, monkeypatch, tmp_path):
-    pictures = script["Photographs"](str(photographs), 32)
-    crops = script["Crops"](pictures, 8, 32, 2, seed=3)
-    again = script["Crops"](pictures, 8, 32, 2, seed=3)
-    for index in (5, 0):
-        for one, other in zip(crops[index], again[index], strict=True):
-            assert torch.equal(one, other)
-    poor, sharp = crops[0]
-    assert poor.shape == (3, 16, 16) and sharp.shape == (3, 32, 32)
-    assert poor.min() >= 0 and poor.max() <= 1 and not torch.equal(sharp, crops[1][1])
-
-
-@pytest.mark.parametrize("name", ["no/such/folder", "/no_such_folder", "../no_such_folder"])
-def test_no_such_folder(script, name):
-    with pytest.raises(SystemExit, match=f"--dataset {name}: no such folder"):
-        script["Photographs"](name, 32)
+def test_a_choice_that_is_none_ends_with_one_line(script, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        script["main"](["--dataset", "photographs", "--scale", "3"])
+    assert exit_.value.code == 2 and "scale" in capsys.readouterr().err

@@ -1,0 +1,37 @@
+"""From pictures anywhere to training batches and evaluation sets.
+
+`load_faces` and `check_sizes` (sources), then `training_loader` (loader), whose workers make `FacePairs` (pairs) under
+the `Coefficients` of the round (coefficients), or `fixed_pairs` for evaluation.
+"""
+
+from hf_faceenh.learning.data.coefficients import Coefficients
+from hf_faceenh.learning.data.decoded import DecodedPictures
+from hf_faceenh.learning.data.loader import TrainingLoader, training_loader
+from hf_faceenh.learning.data.pairs import FacePairs, fixed_pairs
+from hf_faceenh.learning.data.sources import (
+    check_sizes,
+    decode,
+    load_faces,
+    load_pictures,
+    loading,
+    picture_files,
+    source_of,
+    undecoded,
+)
+
+__all__ = [
+    "Coefficients",
+    "DecodedPictures",
+    "FacePairs",
+    "TrainingLoader",
+    "check_sizes",
+    "decode",
+    "fixed_pairs",
+    "load_faces",
+    "load_pictures",
+    "loading",
+    "picture_files",
+    "source_of",
+    "training_loader",
+    "undecoded",
+]

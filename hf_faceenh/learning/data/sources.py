@@ -1,0 +1,203 @@
+"""Pictures from anywhere: found, loaded without decoding them, their sizes checked, and decoded."""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import fsspec
+import PIL.Image
+from datasets import Dataset, Image, IterableDataset, load_dataset
+from datasets.exceptions import DatasetGenerationError
+
+from hf_faceenh.errors import explained, one_line
+
+logger = logging.getLogger(__name__)
+
+BUILDERS = {  # of `datasets`, by the files that a folder holds; the first that fits
+    "parquet": {".parquet"},
+    "webdataset": {".tar"},
+    "imagefolder": {*PIL.Image.registered_extensions(), ".zip"},
+}
+HEADERS = {Dataset: 1000, IterableDataset: 100}  # pictures that check_sizes looks at; a stream brings them whole
+
+# Found and loaded
+
+
+def load_faces(name: str, split: str = "train", streaming: bool = False) -> Dataset | IterableDataset:
+    """Pictures from a folder of them, Parquet or WebDataset (.tar) files, a folder of those, or the Hub.
+
+    Args:
+        name: path of the folder or file (`*` stands for several), or name on the Hub.
+        split: which part, where the dataset has several.
+        streaming: whether to read it as it comes, instead of as a table.
+
+    Returns:
+        the dataset, with the pictures in the column "image".
+
+    Raises:
+        ValueError: in one line, where there is no such dataset or it holds no pictures.
+    """
+    return _with_image_column(load_pictures(name, split, streaming), name)
+
+
+def load_pictures(
+    name: str, split: str = "train", streaming: bool = False, columns: Sequence[str] = ()
+) -> Dataset | IterableDataset:
+    """As `load_faces`, with the columns as they are.
+
+    Args:
+        columns: those that must be there and hold pictures.
+
+    Raises:
+        ValueError: also where one of `columns` is missing.
+    """
+    builder, where = source_of(name)
+    with loading(f"The pictures of {name}"):
+        pictures = load_dataset(builder, split=split, streaming=streaming, **where)
+        first = next(iter(pictures.take(1).with_format("arrow")), None) if streaming else len(pictures) or None
+    if first is None:
+        raise ValueError(f"{name} is empty: its split {split!r} holds no pictures.")
+    features = pictures.features or {}
+    if missing := [column for column in columns if not isinstance(features.get(column), Image)]:
+        raise ValueError(
+            f"{name} needs the image columns {' and '.join(columns)}; {' and '.join(missing)} is none of its "
+            f"{', '.join(features) or 'columns'}, or holds no pictures."
+        )
+    return pictures
+
+
+@contextlib.contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Turns whatever `datasets` raises into a `ValueError` of one line: its builders raise a dozen kinds."""
+    with explained(f"{what} cannot be loaded"):
+        try:
+            yield
+        except DatasetGenerationError as error:  # says only that there is another error
+            raise (error.__cause__ or error) from None
+
+
+def source_of(name: str) -> tuple[str, dict]:
+    """The builder and its arguments for `load_dataset`.
+
+    Raises:
+        ValueError: in one line, where there is no such folder or file, or it holds no pictures.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        suffixes = {file.suffix.lower() for file in path.rglob("*") if file.is_file()}
+        where = {"data_dir": str(path)}
+    elif path.is_file() or "*" in name:
+        suffixes = {path.suffix.lower()}
+        where = {"data_files": str(path)}
+    elif name.count("/") > 1 or name.startswith((".", "/", "~")):  # no name on the Hub
+        raise ValueError(
+            f"{name} does not exist: give a folder or file of pictures, or the name of a dataset on the Hub."
+        )
+    else:
+        return name, {}
+    for builder, known in BUILDERS.items():
+        if suffixes & known:
+            return builder, where | ({"drop_labels": True} if builder == "imagefolder" else {})
+    what = "is empty or" if path.is_dir() else "is not a picture archive,"
+    raise ValueError(f"{name} {what} holds no pictures, Parquet or WebDataset (.tar) files.")
+
+
+def _with_image_column(faces: Dataset | IterableDataset, name: str) -> Dataset | IterableDataset:
+    features = faces.features or {}
+    pictures = [column for column, kind in features.items() if isinstance(kind, Image)]
+    if "image" in pictures:
+        return faces
+    if len(pictures) != 1:
+        raise ValueError(
+            f"{name} needs one column of pictures named image; it has {', '.join(pictures or features) or 'none'}"
+            f"{'' if pictures else ', none of them pictures'}."
+        )
+    return faces.rename_column(pictures[0], "image")
+
+
+def picture_files(folder: str | Path, below: bool = False) -> list[Path]:
+    """The pictures of a folder by their names' endings, sorted; with those of the folders below it, if wanted."""
+    known = PIL.Image.registered_extensions()
+    paths = Path(folder).rglob("*") if below else Path(folder).iterdir()
+    return sorted(path for path in paths if path.suffix.lower() in known)
+
+
+# Looked at and decoded: a picture is {"bytes", "path"}, with None for one of them
+
+
+def undecoded(pictures: Dataset | IterableDataset, columns: Sequence[str] = ("image",)) -> Dataset | IterableDataset:
+    """These columns alone, as `{"bytes", "path"}`."""
+    pictures = pictures.select_columns(list(columns))
+    for column in columns:
+        pictures = pictures.cast_column(column, Image(decode=False))
+    return pictures
+
+
+def decode(picture: Mapping, mode: str | None = "RGB") -> PIL.Image.Image:
+    """`{"bytes", "path"}` → the picture, upright as its EXIF says, in Pillow's `mode`; in the file's own where `None`.
+
+    Raises:
+        OSError: with the reason in one line, where it cannot be read.
+    """
+    try:
+        return Image(mode=mode).decode_example({"bytes": None, "path": None} | dict(picture))
+    except Exception as error:  # Pillow's readers raise almost anything on broken files
+        raise OSError(one_line(error)) from error
+
+
+def check_sizes(faces: Dataset | IterableDataset, sample_size: int) -> None:
+    """Looks at the first 1000 pictures' headers (100 of a stream); says in one line where their sizes differ.
+
+    Args:
+        faces: with a column "image". Pictures that cannot be read are left to the loader, which counts them.
+        sample_size: smallest side allowed, in px.
+
+    Raises:
+        ValueError: in one line, for a picture that is not square or smaller, or where none can be read.
+    """
+    count = next(number for kind, number in HEADERS.items() if isinstance(faces, kind))
+    faces = undecoded(faces.take(count))
+    sides = set()
+    for index, example in enumerate(faces):
+        size = _size_in_header(example["image"])
+        if size is None:
+            continue
+        if fault := unfit(size, sample_size):
+            raise ValueError(
+                f"{title(example['image'], index)} {fault}: training at {sample_size} px needs square, aligned faces "
+                "of at least that size, as training/prepare_faces.py makes them."
+            )
+        sides.add(size[0])
+    if not sides:
+        raise ValueError(f"None of the first {count} pictures can be read: give pictures that Pillow can open.")
+    if len(sides) > 1:
+        logger.warning(
+            "The faces have sides from %d to %d px; all are resized to %d px.", min(sides), max(sides), sample_size
+        )
+
+
+def _size_in_header(picture: Mapping) -> tuple[int, int] | None:
+    """(width, height) in px; `None` where it cannot be read."""
+    try:
+        with (
+            BytesIO(picture["bytes"]) if picture["bytes"] else fsspec.open(picture["path"]) as file,
+            PIL.Image.open(file) as image,
+        ):
+            return image.size
+    except Exception:  # Pillow's readers raise almost anything on broken files
+        return None
+
+
+def unfit(size: tuple[int, int], sample_size: int) -> str | None:
+    """Why a picture of this (width, height) cannot be used, in a few words."""
+    described = f"is {size[0]}×{size[1]} px"
+    if size[0] != size[1]:
+        return f"{described}, not square"
+    return f"{described}, too small" if size[0] < sample_size else None
+
+
+def title(picture: Mapping, index: int) -> str:
+    """What messages call a picture."""
+    return picture["path"] or f"Picture {index}"

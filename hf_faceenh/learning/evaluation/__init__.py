@@ -1,0 +1,23 @@
+"""Measuring enhancers on pairs of sharp and degraded faces, side by side in one run.
+
+The faces are files: `levels_of` folders of degraded ones, the sharp ones of the same names, landmarks, and what other
+programs made of them (`faces`). An `Evaluation` takes every enhancer over all of them (`measuring`); `results_of` it
+are rows of means with intervals, which `markdown` writes as tables (`results`).
+"""
+
+from hf_faceenh.learning.evaluation.faces import OVERALL, levels_of, made_faces, read_landmarks, read_square
+from hf_faceenh.learning.evaluation.measuring import SHARP, Evaluation
+from hf_faceenh.learning.evaluation.results import markdown, results_of, save_results
+
+__all__ = [
+    "OVERALL",
+    "SHARP",
+    "Evaluation",
+    "levels_of",
+    "made_faces",
+    "markdown",
+    "read_landmarks",
+    "read_square",
+    "results_of",
+    "save_results",
+]

@@ -1,0 +1,112 @@
+"""Every model over every face: values, times, and contact sheets of what they made."""
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
+
+from hf_faceenh.learning.degradation import resize
+from hf_faceenh.learning.evaluation.faces import read_square
+from hf_faceenh.learning.metrics import INPUT, as_batch, as_pictures, face_metrics, landmark_error
+
+SHARP = "sharp"  # the sharp faces' name among the models
+SHEET_ROWS = 8
+HEADER = 20  # px for the names above a contact sheet
+
+
+class Evaluation:
+    """Runs all models over all levels.
+
+    Args:
+        models: name → enhancer.
+        size: side in px to measure at.
+        instruments: recognizer, backbone and detector, or `None` for them, as `face_metrics` takes them.
+        landmarks: file name → landmarks in px of the sharp file.
+        made: name of another program → degraded face → its enhanced face, as `made_faces` gives them.
+    """
+
+    def __init__(
+        self,
+        models: dict[str, torch.nn.Module],
+        size: int,
+        instruments: dict[str, torch.nn.Module | None],
+        landmarks: dict[str, np.ndarray] | None,
+        made: dict[str, dict[Path, Path]],
+    ):
+        self.models, self.size, self.instruments, self.landmarks = models, size, instruments, landmarks
+        self.made = made
+        self.values: dict[tuple[str, str], dict[str, list[float]]] = {}  # (level, model) → metric → value of each face
+        self.seconds = dict.fromkeys(models, 0.0)
+        self.faces = 0
+        self.sharp_errors: dict[str, float] = {}  # file name → landmark error of the sharp face
+        for model in models.values():
+            side = model.config.sample_size
+            enhance(model, [np.zeros((side, side, 3), np.uint8)], size)  # the first call of a process takes longer
+
+    def level(self, name: str, paths: list[Path], sharp: Path, batch_size: int) -> np.ndarray:
+        """Measures one level.
+
+        Args:
+            name: of the level.
+            paths: its degraded faces.
+            sharp: folder of the sharp faces, which have the same names.
+            batch_size: faces that go through a model at once.
+
+        Returns:
+            its contact sheet, `[H, W, 3]` uint8: degraded | each model | sharp.
+        """
+        strips: dict[str, list[np.ndarray]] = {}
+        for start in tqdm(range(0, len(paths), batch_size), desc=name, unit="batch", disable=None):
+            for column, faces in self._batch(name, paths[start : start + batch_size], sharp).items():
+                strips.setdefault(column, []).extend(faces[: max(0, SHEET_ROWS - start)])
+        return np.concatenate([with_header(column, faces) for column, faces in strips.items()], axis=1)
+
+    def _batch(self, level: str, paths: list[Path], sharp: Path) -> dict[str, list[np.ndarray]]:
+        """Adds the values of one batch; all its faces, by column of the contact sheet."""
+        originals = [read_square(sharp / path.name) for path in paths]
+        hq = [resize(picture, (self.size, self.size)) for picture in originals]
+        lq = [read_square(path) for path in paths]
+        columns = {INPUT: [resize(picture, (self.size, self.size)) for picture in lq]}
+        for name, model in self.models.items():
+            columns[name], seconds = enhance(model, lq, self.size)
+            self.seconds[name] += seconds
+        for name, faces in self.made.items():
+            columns[name] = [resize(read_square(faces[path]), (self.size, self.size)) for path in paths]
+        self.faces += len(paths)
+
+        landmarks = None
+        if self.landmarks is not None:
+            factors = [self.size / len(picture) for picture in originals]
+            landmarks = [self.landmarks[path.name] * factor for path, factor in zip(paths, factors, strict=True)]
+            for path, face, points in zip(paths, hq, landmarks, strict=True):
+                if path.name not in self.sharp_errors:
+                    self.sharp_errors[path.name] = landmark_error(self.instruments["detector"], face, points)
+        for name, faces in columns.items():
+            values = self.values.setdefault((level, name), {})
+            for metric, figures in face_metrics(faces, hq, **self.instruments, landmarks=landmarks).items():
+                # What is not finite counts as not found: no mean includes it, and JSON has no word for it.
+                found = (value if math.isfinite(value) else math.nan for value in figures)
+                values.setdefault(metric, []).extend(found)
+        return columns | {SHARP: hq}
+
+
+@torch.no_grad()
+def enhance(model: torch.nn.Module, lq: list[np.ndarray], size: int) -> tuple[list[np.ndarray], float]:
+    """The enhanced faces, `[size, size, 3]` uint8 each, and how many seconds the model took from pixels to pixels."""
+    inputs = [resize(picture, (model.config.sample_size,) * 2) for picture in lq]
+    started = time.perf_counter()
+    output = model(as_batch(inputs, model.device), return_dict=False)[0]
+    pictures = as_pictures(output)
+    seconds = time.perf_counter() - started
+    return [resize(picture, (size, size)) for picture in pictures], seconds
+
+
+def with_header(name: str, faces: list[np.ndarray]) -> np.ndarray:
+    """One column of a contact sheet, named by the end of its model's name."""
+    header = Image.new("RGB", (faces[0].shape[1], HEADER), "white")
+    ImageDraw.Draw(header).text((2, 2), "/".join(Path(name).parts[-2:]), "black", ImageFont.load_default(14))
+    return np.concatenate([np.asarray(header), *faces])

@@ -1,0 +1,89 @@
+import logging
+import tarfile
+
+import numpy as np
+import pytest
+from batches import SIDE
+from datasets import Dataset, Features, Value
+from datasets import Image as Feature
+from PIL import Image
+
+from hf_faceenh.learning.data import check_sizes, load_faces, load_pictures, picture_files, undecoded
+
+
+def blues(faces):
+    return sorted(int(np.asarray(face["image"])[..., 2].min()) for face in faces)
+
+
+@pytest.fixture(scope="module")
+def archive(folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("webdataset") / "faces-0000.tar"
+    with tarfile.open(path, "w") as tar:
+        for file in sorted(folder.iterdir()):
+            tar.add(file, file.name)
+    return path
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_faces_come_from_folders_parquet_and_webdataset(folder, parquet, archive, streaming):
+    sources = [folder, parquet, parquet / "*.parquet", archive, archive.parent]
+    for source in sources:
+        faces = load_faces(str(source), streaming=streaming)
+        assert blues(faces) == [5 * index for index in range(8)], source
+    assert blues(load_faces(str(parquet / "0.parquet"), streaming=streaming)) == [0, 5]
+
+
+def test_what_holds_no_faces_is_one_clear_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "words.txt").write_text("no picture")
+    (tmp_path / "bad.parquet").write_text("no parquet")
+    Dataset.from_dict({"words": ["a", "b"]}).to_parquet(tmp_path / "words.parquet")
+    Dataset.from_dict({"image": [], "words": []}, Features(image=Feature(), words=Value("string"))).to_parquet(
+        tmp_path / "none.parquet"
+    )
+    for name, message in {
+        "empty": "empty is empty or holds no pictures",
+        "words.txt": "words.txt is not a picture archive",
+        "bad.parquet": "bad.parquet cannot be loaded: ",
+        "words.parquet": "needs one column of pictures named image; it has words",
+        "none.parquet": "is empty|no data",
+        "nowhere": "nowhere does not exist",
+    }.items():
+        for streaming in (False, True):
+            with pytest.raises(ValueError, match=message) as error:
+                load_faces(str(tmp_path / name), streaming=streaming)
+            assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_sizes_are_checked_by_headers(folder, with_broken, tmp_path, streaming, caplog):
+    check_sizes(load_faces(str(folder), streaming=streaming), 40)
+    assert not caplog.messages
+    with pytest.raises(ValueError, match=r"png is 40×40 px, too small: training at 64 px needs"):
+        check_sizes(load_faces(str(folder), streaming=streaming), 64)
+    with pytest.raises(ValueError, match=r"oblong\.png is 40×50 px, not square"):
+        check_sizes(load_faces(str(with_broken), streaming=streaming), SIDE)
+    for index, side in enumerate((40, 48)):
+        Image.new("RGB", (side, side)).save(tmp_path / f"{index}.png")
+    with caplog.at_level(logging.WARNING):
+        check_sizes(load_faces(str(tmp_path), streaming=streaming), SIDE)
+    assert caplog.messages == ["The faces have sides from 40 to 48 px; all are resized to 32 px."]
+
+
+def test_columns_that_are_asked_for_must_hold_pictures(folder, tmp_path):
+    paths = [str(path) for path in sorted(folder.glob("*.png"))]
+    pairs = Dataset.from_dict({"image": paths, "label": paths}, Features(image=Feature(), label=Feature()))
+    pairs.to_parquet(tmp_path / "pairs.parquet")
+    table = load_pictures(str(tmp_path / "pairs.parquet"), columns=("image", "label"))
+    assert undecoded(table, ("image", "label"))[0]["label"].keys() == {"bytes", "path"}
+    with pytest.raises(ValueError, match="needs the image columns image and label; label is none of its image"):
+        load_pictures(str(folder), columns=("image", "label"))
+
+
+def test_the_pictures_of_a_folder_are_its_files_or_those_below_it_too(tmp_path):
+    (tmp_path / "below").mkdir()
+    for name in ("b.png", "a.JPG", "words.txt", "below/c.webp"):
+        (tmp_path / name).touch()
+    assert [path.name for path in picture_files(tmp_path)] == ["a.JPG", "b.png"]
+    assert [path.name for path in picture_files(tmp_path, below=True)] == ["a.JPG", "b.png", "c.webp"]

@@ -1,0 +1,9 @@
+from hf_faceenh.learning.parsing import CELEBAMASK_HQ, LABELS, to_label_ids
+
+
+def test_regions_are_mapped_by_name():
+    table = to_label_ids()
+    names = {name: LABELS[table[i]] for i, name in enumerate(CELEBAMASK_HQ)}
+    assert {name for name, ours in names.items() if name == ours} == set(LABELS)
+    assert names["eye_g"] == "skin"
+    assert names["hair"] == names["l_ear"] == names["cloth"] == "background"
