@@ -108,7 +108,7 @@ def save_state(state: dict, path: Path) -> None:
         OSError: where the disk is full.
     """
     try:
-        with path.open("wb", buffering=0) as file:
+        with path.open("wb") as file:
             torch.save(state, file)
     except RuntimeError as error:
         if isinstance(error.__context__, OSError):
