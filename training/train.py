@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> None:
     reason = trainer.run()
     accelerator.print(f"Ended: {reason}.", flush=True)
     if options.push_to_hub and accelerator.is_main_process and not trainer.stopping:
-        accelerator.print(f"Pushed: {trainer.push()}", flush=True)
+        address = trainer.validation.push(options.output_dir / "enhancer", options.push_to_hub, options.dataset)
+        accelerator.print(f"Pushed: {address}", flush=True)
     accelerator.end_training()
 
 

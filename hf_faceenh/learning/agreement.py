@@ -1,4 +1,4 @@
-"""What all processes of a run must agree on at every step: whether it is finite, and whether to stop."""
+"""What all processes of a run must agree on: whether a step is finite, whether to stop, and sums over all."""
 
 import contextlib
 import signal
@@ -48,3 +48,7 @@ class Agreement:
         bad, stop, *values = torch.stack([*flags, *(value.detach().float() for value in terms.values())]).tolist()
         self.stopping = self.stopping or stop > 0
         return bad == 0, dict(zip(terms, values, strict=True))
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Over all processes; on the CPU."""
+        return self.accelerator.reduce(values.to(self.accelerator.device), "sum").cpu()

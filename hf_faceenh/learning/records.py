@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -10,8 +10,11 @@ import numpy as np
 from PIL import Image
 
 from hf_faceenh.files import written_whole
+from hf_faceenh.learning.checkpoints import spared
 from hf_faceenh.learning.curriculum import Decision
 from hf_faceenh.learning.pruning import Reduction
+
+SAMPLE_ROWS = 8  # of a round's sheet
 
 
 class Records:
@@ -40,6 +43,13 @@ class Records:
         """
         self._write(self._read() + self.pending)
         self.pending = []
+
+    def save(self, round: int, columns: Sequence[Sequence[np.ndarray]], say: Callable[[str], None]) -> None:
+        """Writes what is pending, and a round's samples. A full disk costs the samples, and delays the line."""
+        with spared(f"The line of round {round}", say, "It will be written with the next; make room on the disk."):
+            self.write()
+        with spared(f"The samples of round {round}", say):
+            self.save_sheet(round, [column[:SAMPLE_ROWS] for column in columns])
 
     def restore(self, rounds: int, pending: Sequence[dict]) -> None:
         """Makes the file that of a run that has done `rounds` rounds, and goes on from there.

@@ -1,7 +1,10 @@
 """How a run of training goes by: how far it is, and pure functions of that and of the options."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+import torch
 
 from hf_faceenh.learning.options import TrainingOptions
 
@@ -55,6 +58,11 @@ class Progress:
         for name, value in terms.items():
             total, count = self.losses.get(name, (0.0, 0))
             self.losses[name] = [total + value, count + 1]
+
+    def mean_losses(self, sum: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
+        """Of the round so far; `sum` adds up a tensor over all processes."""
+        totals = sum(torch.tensor(list(self.losses.values())).reshape(-1, 2)).tolist()
+        return {name: total / count for name, (total, count) in zip(self.losses, totals, strict=True)}
 
 
 def first_phase(options: TrainingOptions) -> str:

@@ -10,14 +10,12 @@ import sys
 import time
 from dataclasses import asdict
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from tqdm.auto import tqdm
 
 from hf_faceenh.files import written_whole
-from hf_faceenh.hub import push_enhancer
 from hf_faceenh.learning import schedule
 from hf_faceenh.learning.acquisition import Acquisition, Batch
 from hf_faceenh.learning.agreement import Agreement
@@ -30,9 +28,6 @@ from hf_faceenh.learning.pruning import Reducer, Reduction, check_target, macs
 from hf_faceenh.learning.records import Records, described_decision, described_reduction, summary
 from hf_faceenh.learning.schedule import Progress
 from hf_faceenh.learning.validation import Validation
-from hf_faceenh.models import load_enhancer
-
-SAMPLE_ROWS = 8  # of a round's sheet
 
 
 class TrainingError(ValueError):
@@ -76,7 +71,8 @@ class Trainer:
     def run(self) -> str:
         """Trains to the end; returns what ended it."""
         self.started = time.monotonic()
-        with self.agreement.listening(), self._bar() as self.bar:
+        total, quiet = self.options.rounds * self.options.steps_per_round, not self.accelerator.is_main_process
+        with self.agreement.listening(), tqdm(total=total, initial=self.progress.step, disable=quiet) as self.bar:
             self.acquisition.begin(self.progress)
             try:
                 self.first_training()
@@ -142,13 +138,13 @@ class Trainer:
     def assess(self) -> dict[str, float] | None:
         """Acquisition, at the round's end: the enhancer restores the faces held, and the discriminator's means over
         degraded, sharp and enhanced ones are taken; `None` without discriminator."""
-        self.type_errors.load(self._summed(self.type_errors.sums()))
+        self.type_errors.load(self.agreement.sum(self.type_errors.sums()))
         if self.learner.discriminator is None:
             return None
         means = DiscriminatorMeans()
         for batch in self.acquisition.held:
             means.add(**self.learner.logits(batch))
-        means.load(self._summed(means.sums()))
+        means.load(self.agreement.sum(means.sums()))
         return means.means()
 
     def adjust(self, means: dict[str, float] | None) -> tuple[Decision | None, Reduction | None]:
@@ -203,7 +199,7 @@ class Trainer:
         torch.manual_seed(self.options.seed + progress.round)  # what a decision draws is the same after a resume
         means = self.assess()
         decision, reduction = self.adjust(means)
-        figures, columns = self._validate()
+        figures, columns = self.validation.assess(self.learner.averaged, self.acquisition.held[-1])
         line = {
             "round": progress.round,
             "step": progress.step,
@@ -212,7 +208,7 @@ class Trainer:
             "coefficients": self.acquisition.coefficients.values(),  # of the round that ends here
             **described_decision(decision),
             "type_errors": self.type_errors.means(),
-            "losses": self._mean_losses(),
+            "losses": progress.mean_losses(self.agreement.sum),
             "validation": figures,
             "macs": macs(self.learner.plain),
             "reduction": described_reduction(reduction),
@@ -227,25 +223,12 @@ class Trainer:
         self.acquisition.next_round(progress.round, decision.coefficients if decision else {})
         self.records.add(line)
         self.save()
-        self._record(line, columns)
-
-    def _summed(self, sums: torch.Tensor) -> torch.Tensor:
-        """Over all processes."""
-        return self.accelerator.reduce(sums.to(self.accelerator.device), "sum").cpu()
-
-    def _mean_losses(self) -> dict[str, float]:
-        """Of the round, over its steps and all processes."""
-        losses = self.progress.losses
-        sums = self._summed(torch.tensor(list(losses.values())).reshape(-1, 2)).tolist()
-        return {name: total / count for name, (total, count) in zip(losses, sums, strict=True)}
-
-    def _validate(self) -> tuple[dict[str, float] | None, tuple[list[np.ndarray], ...]]:
-        """Figures and samples with the averaged weights, on the main process; the others wait for the figures."""
-        figures, columns = None, ()
         if self.accelerator.is_main_process:
-            figures, columns = self.validation.assess(self.learner.averaged(), self.acquisition.held[-1])
-        (figures,) = broadcast_object_list([figures])
-        return figures, columns
+            self.say(summary(line))
+            self.records.save(line["round"], columns, self.say)
+        with spared(f"The trackers' figures of round {line['round']}", self.say):
+            numbers = {name: value for name, value in flat(line).items() if isinstance(value, (int, float))}
+            self.accelerator.log(numbers, step=line["step"])
 
     # What is kept
 
@@ -278,19 +261,6 @@ class Trainer:
                 save_state(state, folder / "state.pt")
         self.accelerator.wait_for_everyone()
 
-    def _record(self, line: dict, columns: tuple[list[np.ndarray], ...]) -> None:
-        """The round's line on the screen, in rounds.jsonl and in the trackers; its sheet of samples."""
-        name = f"of round {line['round']}"
-        if self.accelerator.is_main_process:
-            self.say(summary(line))
-            with spared(f"The line {name}", self.say, "It will be written with the next one; make room on the disk."):
-                self.records.write()
-            with spared(f"The samples {name}", self.say):
-                self.records.save_sheet(line["round"], [column[:SAMPLE_ROWS] for column in columns])
-        with spared(f"The trackers' figures {name}", self.say):
-            numbers = {name: value for name, value in flat(line).items() if isinstance(value, (int, float))}
-            self.accelerator.log(numbers, step=line["step"])
-
     def state_dict(self) -> dict:
         """All that a run goes on from beside the enhancer's weights; nothing in a step is random."""
         return self.learner.state_dict() | {
@@ -314,18 +284,6 @@ class Trainer:
         self.type_errors.load(state["type_errors"])
         if self.accelerator.is_main_process:
             self.records.restore(self.progress.round, state.get("records", []))
-
-    def push(self) -> str:
-        """Uploads the pipeline with OUT/enhancer in it, its figures in the model card; returns the commit's URL."""
-        folder = self.options.output_dir / "enhancer"
-        rows = self.validation.card_rows(load_enhancer(folder).to(self.accelerator.device))
-        return push_enhancer(folder, self.options.push_to_hub, rows, dataset=self.options.dataset)
-
-    # The screen
-
-    def _bar(self) -> tqdm:
-        total = self.options.rounds * self.options.steps_per_round
-        return tqdm(total=total, initial=self.progress.step, disable=not self.accelerator.is_main_process)
 
     def say(self, line: str) -> None:
         if self.accelerator.is_main_process:

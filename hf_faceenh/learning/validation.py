@@ -1,18 +1,24 @@
 """Figures and pictures of a run: what the enhancer makes of faces that training never sees."""
 
+from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
+from hf_faceenh.hub import push_enhancer
 from hf_faceenh.learning.data import check_sizes, fixed_pairs, load_faces
 from hf_faceenh.learning.degradation import Degradation
 from hf_faceenh.learning.losses import relative_l1
 from hf_faceenh.learning.metrics import INPUT, as_batch, as_pictures, face_metrics, mean_with_interval
 from hf_faceenh.learning.options import TrainingOptions
+from hf_faceenh.models import load_enhancer
 
 Pictures = list[np.ndarray]  # `[S, S, 3]` uint8 each
+Columns = tuple[Pictures, ...]  # of a sheet of samples
 
 
 class Validation:
@@ -47,16 +53,27 @@ class Validation:
         return face_metrics(*self.pairs, recognizer=self.recognizer)
 
     def assess(
-        self, model: torch.nn.Module, others: dict[str, torch.Tensor]
-    ) -> tuple[dict[str, float] | None, tuple[Pictures, Pictures, Pictures]]:
-        """
+        self, averaged: Callable[[], torch.nn.Module], others: dict[str, torch.Tensor]
+    ) -> tuple[dict[str, float] | None, Columns]:
+        """On the main process; the others wait for its figures.
+
         Args:
-            model: enhancer to assess.
+            averaged: makes the enhancer to assess.
             others: a batch of training; its faces are shown where there are no validation faces.
 
         Returns:
-            means of the metrics, `None` without validation faces; and degraded, enhanced and sharp faces.
+            means of the metrics, `None` without validation faces; and degraded, enhanced and sharp faces, on the main
+            process only.
         """
+        figures, columns = None, ()
+        if self.accelerator.is_main_process:
+            figures, columns = self._assess(averaged(), others)
+        (figures,) = broadcast_object_list([figures])
+        return figures, columns
+
+    def _assess(
+        self, model: torch.nn.Module, others: dict[str, torch.Tensor]
+    ) -> tuple[dict[str, float] | None, Columns]:
         if self.faces is None:
             lq, hq = (as_pictures(others[name]) for name in ("lq", "hq"))
             return None, (lq, self.enhance(model, lq), hq)
@@ -66,6 +83,11 @@ class Validation:
         figures |= {f"input_{name}": value for name, value in _means(self.input_metrics).items()}
         figures["relative_error"] = mean_relative_error(enhanced, hq, lq)
         return figures, (lq, enhanced, hq)
+
+    def push(self, folder: Path, repository: str, dataset: str) -> str:
+        """Uploads the pipeline with an enhancer in it, its figures in the model card; returns the commit's URL."""
+        rows = self.card_rows(load_enhancer(folder).to(self.accelerator.device))
+        return push_enhancer(folder, repository, rows, dataset=dataset)
 
     def card_rows(self, model: torch.nn.Module) -> list[dict]:
         """Figures of input and enhancer for a model card; none without validation faces."""
