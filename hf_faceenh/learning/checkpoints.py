@@ -1,13 +1,21 @@
 """Checkpoints that are whole or not there, and the newest that can be trusted."""
 
+import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from hf_faceenh.errors import one_line
 
 MANIFEST = "manifest.json"  # of the checksums; written last, so that what has one was complete
 PARTIAL = ".partial"
+# What a full disk raises: safetensors have an error of their own for it, everything else of ours an OSError.
+WRITE_ERRORS = (OSError, SafetensorError)
 
 
 class Checkpoints:
@@ -46,6 +54,30 @@ class Checkpoints:
         """Removes what `begin` gave: it could not be written."""
         shutil.rmtree(self.folder / PARTIAL, ignore_errors=True)
 
+    @contextlib.contextmanager
+    def writing(self, step: int) -> Iterator[Path]:
+        """A folder to write a step's checkpoint into; in its place if the block succeeds, else gone."""
+        try:
+            yield self.begin()
+            self.finish(step)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def last(self) -> str:
+        """The newest, for messages."""
+        return str((self.all() or ["(none)"])[-1])
+
+    def chosen(self, resume: str | None, say: Callable[[str], None]) -> Path | None:
+        """The checkpoint that the option `resume` means: "latest", a folder, or none.
+
+        Raises:
+            FileNotFoundError: where there is none.
+        """
+        if resume == "latest":
+            return self.newest(say)
+        return Path(resume) if resume else None
+
     def newest(self, say: Callable[[str], None]) -> Path:
         """The newest undamaged checkpoint; `say` gets one line for every damaged one that is newer.
 
@@ -58,6 +90,30 @@ class Checkpoints:
             else:
                 return checkpoint
         raise FileNotFoundError(f"There is no undamaged checkpoint in {self.folder}; start without --resume.")
+
+
+@contextlib.contextmanager
+def spared(what: str, say: Callable[[str], None], advice: str = "Make room on the disk.") -> Iterator[None]:
+    """A full disk costs what is written in the block, and not the run: `say` gets one line."""
+    try:
+        yield
+    except WRITE_ERRORS as error:
+        say(f"{what} could not be written ({one_line(error)}); training goes on. {advice}")
+
+
+def save_state(state: dict, path: Path) -> None:
+    """`torch.save`, which makes a `RuntimeError` about positions of a full disk, with the true error behind it.
+
+    Raises:
+        OSError: where the disk is full.
+    """
+    try:
+        with path.open("wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def checksums(folder: Path) -> dict[str, str]:

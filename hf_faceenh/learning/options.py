@@ -6,11 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar, get_args, get_type_hints
 
+import yaml
+
 from hf_faceenh.learning.curriculum import CurriculumConfig
 from hf_faceenh.learning.losses import LossConfig
 from hf_faceenh.learning.reduction import ReductionConfig
 
 Options = TypeVar("Options")
+# What a resumed run may set otherwise than the run that it goes on from.
+FREE = {"output_dir", "resume", "rounds", "num_workers", "report_to", "push_to_hub", "keep_checkpoints"}
+FREE |= {"checkpoint_every"}
+SAVED = "options.yaml"  # in the folder of a run
 
 
 def parse_options(
@@ -155,3 +161,60 @@ class TrainingOptions:
     loss: LossConfig = field(default_factory=LossConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     reduction: ReductionConfig = field(default_factory=ReductionConfig)
+
+    def __post_init__(self):
+        counts = (
+            *("rounds", "steps_per_round", "tune_rounds", "reduce_every", "batch_size", "gradient_accumulation_steps"),
+            *("discriminator_every", "assessed_faces", "checkpoint_every", "keep_checkpoints", "max_nonfinite"),
+        )
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1; got {getattr(self, name)}.")
+        if self.prune_only and not (self.init or self.resume):
+            raise ValueError("--prune_only reduces an existing model: name it with --init.")
+        if self.reduction.target < 1 and self.first_reduction + self.tune_rounds > self.rounds:
+            raise ValueError(
+                f"{self.rounds} rounds are too few for {self.first_reduction} before the first reduction and "
+                f"{self.tune_rounds} after the last: raise --rounds, or lower --first_reduction or --tune_rounds."
+            )
+
+    def in_effect(self) -> "TrainingOptions":
+        """The same, with what `prune_only` means: no discriminator, and distillation at any rate."""
+        if not self.prune_only:
+            return self
+        distilled = self.loss.distillation_weight or 1.0
+        loss = dataclasses.replace(self.loss, adversarial_weight=0.0, distillation_weight=distilled)
+        return dataclasses.replace(self, dynamic=False, loss=loss)
+
+
+def check_run(options: TrainingOptions, text: str) -> None:
+    """Looks at the run that `output_dir` holds, before a run begins or goes on there.
+
+    Args:
+        options: of the run that begins or goes on.
+        text: all of them as YAML.
+
+    Raises:
+        ValueError: if there is a run and it is not resumed, or none and it is, or one with other options.
+    """
+    saved = options.output_dir / SAVED
+    if options.resume is None:
+        if (options.output_dir / "rounds.jsonl").exists():
+            raise ValueError(f"{options.output_dir} holds a run. Pass --resume latest, or another --output_dir.")
+        return
+    if not saved.exists():
+        raise ValueError(f"{options.output_dir} holds no run to go on with; start without --resume.")
+    before, now = (flat(yaml.safe_load(settings)) for settings in (saved.read_text(), text))
+    names = [name for name in before | now if name.split(".")[0] not in FREE]
+    changed = [name for name in names if before.get(name) != now.get(name)]
+    if changed:
+        listed = ", ".join(f"{name}: {before.get(name)} → {now.get(name)}" for name in changed)
+        raise ValueError(f"The run in {options.output_dir} had other options ({listed}). Use those, or start anew.")
+
+
+def flat(values: dict, prefix: str = "") -> dict:
+    """The values of a nested dictionary, by dotted names."""
+    entries = {}
+    for name, value in values.items():
+        entries |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return entries

@@ -1,6 +1,11 @@
-import pytest
+import errno
+import resource
 
-from hf_faceenh.learning.checkpoints import Checkpoints
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from hf_faceenh.learning.checkpoints import WRITE_ERRORS, Checkpoints, save_state, spared
 
 
 def write(checkpoints, step, text="weights"):
@@ -57,3 +62,53 @@ def test_a_step_done_again_replaces_its_checkpoint(tmp_path):
     write(checkpoints, 3, "old")
     path = write(checkpoints, 3, "new")
     assert (path / "enhancer" / "model").read_text() == "new" and len(checkpoints.all()) == 1
+
+
+def test_what_is_written_in_a_block_is_there_after_it_or_not_at_all(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert checkpoints.last() == "(none)"
+    with checkpoints.writing(3) as folder:
+        (folder / "state").write_text("3")
+    with pytest.raises(RuntimeError), checkpoints.writing(4) as folder:
+        (folder / "state").write_text("4")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000003"]
+    assert checkpoints.last() == str(tmp_path / "step_00000003")
+
+
+def test_resume_means_the_newest_a_folder_or_none(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    path = write(checkpoints, 3)
+    assert checkpoints.chosen("latest", print) == path and checkpoints.chosen(None, print) is None
+    assert checkpoints.chosen(str(tmp_path / "other"), print) == tmp_path / "other"
+
+
+@pytest.fixture
+def full_disk():
+    """A limit on the size of files stands in for it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_an_error_of_the_disk(full_disk, tmp_path):
+    weights = {"a": torch.zeros(1 << 18)}
+    with pytest.raises(OSError) as raised:
+        save_state(weights, tmp_path / "state.pt")
+    assert raised.value.errno == errno.EFBIG
+    said = []
+    with spared("The checkpoint", said.append, "Make room."):
+        save_file(weights, tmp_path / "weights.safetensors")
+    (line,) = said
+    assert line.startswith("The checkpoint could not be written (") and line.endswith("training goes on. Make room.")
+
+
+def test_an_error_of_the_device_is_no_full_disk(monkeypatch, tmp_path):
+    def fail(*_):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(RuntimeError, match="CUDA error"), spared("The checkpoint", print):
+        save_state({}, tmp_path / "state.pt")
+    assert RuntimeError not in WRITE_ERRORS

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from hf_faceenh.learning.options import TrainingOptions, parse_options
 from hf_faceenh.models import FaceRecognizer, FaceRecognizerConfig
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +92,6 @@ def test_an_unknown_table_is_one_line(command):
 
 def test_the_real_tables_name_rows_and_settings_that_there_are():
     """Every setting of configs/ablations.yaml is one of train.py's, every "@ROW" a row."""
-    parse = runpy.run_path(str(ROOT / "training" / "train.py"))["parse"]
     as_yaml, configs = runpy.run_path(str(SCRIPT))["as_yaml"], ROOT / "training" / "configs"
     tables = yaml.safe_load((configs / "ablations.yaml").read_text())
     rows = {name: row for table in tables.values() for name, row in table.items()}
@@ -103,4 +103,5 @@ def test_the_real_tables_name_rows_and_settings_that_there_are():
             f"--{name}={'{}' if str(value).endswith(('.config', '.coefficients')) else as_yaml(value)}"
             for name, value in settings.items()
         ]
-        parse(["--config", str(configs / row["config"]), "--dataset", "x", "--output_dir", "y", *options])
+        arguments = ["--config", str(configs / row["config"]), "--dataset", "x", "--output_dir", "y", *options]
+        parse_options(TrainingOptions, "", arguments)

@@ -160,6 +160,34 @@ def test_sigterm_saves_and_ends_with_0(faces, tmp_path):
     assert (tmp_path / "checkpoints" / f"step_{stopped:08d}").is_dir()
 
 
+# Runs the script; process 1 gets SIGTERM in its second step, after the processes have agreed on that step.
+TOLD = """
+import os, runpy, signal, sys
+from diffusers.training_utils import EMAModel
+calls, step = [], EMAModel.step
+def told(self, parameters):
+    step(self, parameters)
+    calls.append(1)
+    if os.environ["RANK"] == "1" and len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+EMAModel.step = told
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("discriminator", ["true", "false"])
+def test_sigterm_to_one_of_two_processes_saves_and_ends_both_with_0(faces, tmp_path, discriminator):
+    (tmp_path / "told.py").write_text(TOLD)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(tmp_path / "told.py")]
+    arguments = [*QUICK, "--num_workers", 0, "--rounds", 1000, "--checkpoint_every", 1000, "--dynamic", discriminator]
+    arguments += ["--loss.adversarial_weight", 0, "--reduction.target", 1]
+    process = run(*launch, *command(faces, tmp_path / "out", *arguments)[1:])
+    assert process.returncode == 0, process.stderr
+    stopped = int(re.search(r"SIGTERM: stopped after step (\d+)", process.stdout)[1])
+    assert stopped in (2, 3) and (tmp_path / "out" / "checkpoints" / f"step_{stopped:08d}").is_dir()
+
+
 def test_two_processes_prune_and_agree_and_give_the_gradient_of_the_double_batch(faces, tmp_path):
     """Without a discriminator, whose minibatch deviation sees only its own process's faces."""
     same = [*QUICK, "--dynamic", "false", "--loss.adversarial_weight", 0, "--num_workers", 0, "--seed", 3]
@@ -323,3 +351,40 @@ def test_a_resume_with_other_options_is_refused(script, faces, straight):
         script["main"](command(faces, out, *QUICK, "--learning_rate", 0.5, "--resume", "latest")[2:])
     with pytest.raises(ValueError, match="holds a run. Pass --resume latest"):
         script["main"](command(faces, out, *QUICK)[2:])
+
+
+# Whole runs in this process, which are quicker
+
+ONE_ROUND = [*QUICK, "--num_workers", 0, "--rounds", 1, "--reduction.target", 1]
+
+
+def test_a_discriminator_that_is_not_finite_ends_the_run(script, faces, tmp_path, capsys):
+    wild = ["--discriminator_learning_rate", 1e30, "--loss.adversarial_weight", 0, "--max_nonfinite", 2]
+    with pytest.raises(ValueError, match=r"2 steps in a row were not finite. The last good checkpoint is .*step_"):
+        script["main"](command(faces, tmp_path, *ONE_ROUND, *wild)[2:])
+    printed = capsys.readouterr().out
+    assert printed.count("the discriminator's loss or gradient is not finite; its step is skipped") == 2
+
+
+def test_patience_begins_with_the_second_phase(script, faces, tmp_path, capsys):
+    """Nothing is learned, so no evaluation but the first improves: there is one of them in each phase."""
+    arguments = [*ONE_ROUND, "--learning_rate", 0, "--rounds", 5, "--tune_rounds", 3, "--dynamic", "false"]
+    arguments += ["--loss.adversarial_weight", 0, "--patience", 1, "--validation", faces]
+    script["main"](command(faces, tmp_path, *arguments)[2:])
+    assert [line["phase"] for line in rounds(tmp_path)] == ["reduce", "reduce", "tune"]
+    assert re.search("^Ended: no improvement in 1 evaluations", capsys.readouterr().out, re.M)
+
+
+def test_samples_that_cannot_be_written_cost_only_themselves(script, faces, tmp_path, capsys):
+    (tmp_path / "samples").write_text("a file in the folder's place")
+    script["main"](command(faces, tmp_path, *ONE_ROUND)[2:])
+    assert re.search(r"^The samples of round 0 could not be written \(.*\); training", capsys.readouterr().out, re.M)
+    assert (tmp_path / "checkpoints" / "step_00000004").is_dir() and len(rounds(tmp_path)) == 1
+
+
+def test_a_run_goes_on_where_its_folder_was_moved_to(script, faces, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    script["main"](command(faces, "first", *ONE_ROUND)[2:])
+    (tmp_path / "first").rename(tmp_path / "moved")
+    script["main"](command(faces, tmp_path / "moved", *ONE_ROUND, "--resume", "latest")[2:])
+    assert [line["round"] for line in rounds(tmp_path / "moved")] == [0]

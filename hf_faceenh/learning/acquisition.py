@@ -1,0 +1,85 @@
+"""Acquisition: the samples of a run, step by step."""
+
+from collections import deque
+from collections.abc import Mapping
+
+import torch
+from accelerate import Accelerator
+
+from hf_faceenh.learning import schedule
+from hf_faceenh.learning.data import Coefficients, FacePairs, check_sizes, load_faces, training_loader
+from hf_faceenh.learning.degradation import TYPES, Degradation
+from hf_faceenh.learning.options import TrainingOptions
+
+START_COEFFICIENT = 0.5
+Batch = dict[str, torch.Tensor]
+
+
+class Acquisition:
+    """Sharp faces ("hq") and the same degraded with the round's coefficients ("lq"), `[B, 3, S, S]` in [-1, 1].
+
+    Args:
+        options: of the run.
+        size: S.
+        accelerator: its process gets its share of the faces, on its device.
+
+    Attributes:
+        held: this round's last batches, for its end to assess.
+        coefficients: degradation type → coefficient, of the round.
+
+    Raises:
+        ValueError: in one line, for faces or coefficients that cannot be used.
+    """
+
+    def __init__(self, options: TrainingOptions, size: int, accelerator: Accelerator):
+        self.options, self.accelerator = options, accelerator
+        self.faces = load_faces(options.dataset, streaming=options.streaming)
+        check_sizes(self.faces, size)
+        start = dict.fromkeys(TYPES, START_COEFFICIENT) | options.coefficients
+        self.pairs = FacePairs(Degradation(start, options.probabilities), size)
+        self.coefficients = Coefficients(start)
+        per_process = -(-options.assessed_faces // options.batch_size)
+        assessed = max(1, min(per_process, schedule.batches_per_round(options)))
+        self.held: deque[Batch] = deque(maxlen=assessed)
+
+    def begin(self, progress: schedule.Progress) -> None:
+        """Starts to make samples where the run is. The ones before that the round's end needs are held again."""
+        options = self.options
+        first = schedule.first_batch(options, progress, self.held.maxlen)
+        self.loader = training_loader(
+            self.faces,
+            self.pairs,
+            self.coefficients,
+            batches=options.rounds * schedule.batches_per_round(options),
+            first_batch=first,
+            batches_per_round=schedule.batches_per_round(options),
+            batch_size=options.batch_size,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+            seed=options.seed,
+            num_workers=options.num_workers,
+        )
+        self.coefficients.publish(progress.round, {})
+        self._batches = iter(self.loader)
+        for _ in range(first, progress.step * options.gradient_accumulation_steps):
+            self._next()
+
+    def samples(self) -> list[Batch]:
+        """Those of the next step: a batch for each backward pass."""
+        return [self._next() for _ in range(self.options.gradient_accumulation_steps)]
+
+    def _next(self) -> Batch:
+        device = self.accelerator.device
+        batch = {name: values.to(device, non_blocking=True) for name, values in next(self._batches).items()}
+        self.held.append(batch)
+        return batch
+
+    def next_round(self, round: int, coefficients: Mapping[str, float]) -> None:
+        """From here on, samples are of this round, and degraded with what changes of the coefficients."""
+        self.held.clear()
+        self.coefficients.publish(round, coefficients)
+
+    def end(self) -> int:
+        """No more samples are needed; how many pictures could not be read and were passed over."""
+        self._batches.close()
+        return self.loader.broken
