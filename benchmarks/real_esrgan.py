@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from hf_faceenh.errors import run_script
+from hf_faceenh.learning.data import picture_files
 from hf_faceenh.learning.options import parse_options
 
 NAME = "realesrgan-x4plus"
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     for folder in options.lq:
         target = options.output_dir / folder.resolve().name
         target.mkdir(parents=True, exist_ok=True)
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in Image.registered_extensions())
+        paths = picture_files(folder)
         if not paths:
             raise ValueError(f"--lq {folder} holds no pictures.")
         spent, pixels = 0.0, 0

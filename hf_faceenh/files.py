@@ -1,6 +1,8 @@
-"""Writing files and folders whole or not at all."""
+"""Writing files and folders whole or not at all, and JSON that every reader understands."""
 
 import contextlib
+import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -57,3 +59,16 @@ def check_empty(folder: Path) -> None:
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists already and is not an empty folder. Choose another.")
+
+
+def strict_json(value: object, indent: int | None = None) -> str:
+    """`value` as a line or lines of JSON, which knows neither NaN nor infinity: they become null."""
+    return json.dumps(_without_nan(value), indent=indent, allow_nan=False) + "\n"
+
+
+def _without_nan(value):
+    if isinstance(value, dict):
+        return {name: _without_nan(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -16,7 +16,6 @@ sharp.
 
 import sys
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +33,11 @@ from hf_faceenh.learning.evaluation import (
     results_of,
     save_results,
 )
-from hf_faceenh.learning.identity import check_recognizer
+from hf_faceenh.learning.identity import load_recognizer
 from hf_faceenh.learning.metrics import INPUT
 from hf_faceenh.learning.options import parse_options
 from hf_faceenh.models import FaceDetector, load_enhancer, load_transformers
+from hf_faceenh.serialization import BUNDLED
 
 
 @dataclass
@@ -101,15 +101,12 @@ def find_landmarks(options: Options, levels: dict[str, list[Path]]) -> dict[str,
 
 
 def load_instruments(options: Options, device: torch.device, with_detector: bool) -> dict[str, torch.nn.Module | None]:
-    instruments = {}
-    for name in ("recognizer", "backbone"):
-        model = load_transformers(f"--{name}", getattr(options, name))
-        instruments[name] = model and model.to(device).eval()
-    if instruments["recognizer"] is not None:
-        check_recognizer(instruments["recognizer"])
-    detector = files("hf_faceenh") / "weights/detector"
-    instruments["detector"] = FaceDetector.from_pretrained(detector).to(device) if with_detector else None
-    return instruments
+    instruments = {
+        "recognizer": load_recognizer(options.recognizer) if options.recognizer else None,
+        "backbone": load_transformers("--backbone", options.backbone),
+        "detector": FaceDetector.from_pretrained(BUNDLED / "detector") if with_detector else None,
+    }
+    return {name: model and model.to(device).eval() for name, model in instruments.items()}
 
 
 def main(arguments: list[str] | None = None) -> None:

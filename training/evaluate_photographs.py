@@ -11,7 +11,6 @@ super-resolver | pipeline | sharp), and harmed.png with the faces that the pipel
 bicubic upscaling does.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +23,8 @@ from tqdm import tqdm
 from hf_faceenh import EnhancedFace, FaceDetector, FaceEnhancePipeline
 from hf_faceenh.alignment import crop_faces, transform_points
 from hf_faceenh.errors import run_script
+from hf_faceenh.files import strict_json
+from hf_faceenh.learning.data import picture_files
 from hf_faceenh.learning.degradation import resize
 from hf_faceenh.learning.identity import load_recognizer
 from hf_faceenh.learning.metrics import METRICS, face_metrics, markdown_table, mean_with_interval, psnr
@@ -171,13 +172,6 @@ def summary(faces: list[Face]) -> dict[str, dict[str, dict]]:
     return means
 
 
-def without_nan(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
-    return {
-        kind: {name: None if np.isnan(value) else value for name, value in values.items()}
-        for kind, values in metrics.items()
-    }
-
-
 def markdown(means: dict, faces: list[Face], harmed: list[Face]) -> str:
     names = list(means[BICUBIC])
     titles = [METRICS[name].title + (", inside the face" if name == "psnr" else "") for name in names]
@@ -200,8 +194,7 @@ def markdown(means: dict, faces: list[Face], harmed: list[Face]) -> str:
 def pictures_of(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ValueError(f"--photographs {folder} is not a folder.")
-    known = Image.registered_extensions()
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in known)
+    paths = picture_files(folder)
     if not paths:
         raise ValueError(f"--photographs {folder} holds no pictures.")
     return paths
@@ -230,8 +223,8 @@ def main(arguments: list[str] | None = None) -> None:
     means = summary(faces)
     report = markdown(means, faces, harmed)
     print(report)
-    results = {"means": means, "faces": {face.name: without_nan(face.metrics) for face in faces}}
-    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    results = {"means": means, "faces": {face.name: face.metrics for face in faces}}
+    (out / "results.json").write_text(strict_json(results, indent=1))
     (out / "results.md").write_text(report + "\n")
     (out / "harmed.png").unlink(missing_ok=True)
     if harmed:

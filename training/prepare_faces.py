@@ -12,22 +12,21 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
 import fsspec
 import torch
 from accelerate import PartialState
-from datasets import Image as ImageFeature
 from PIL import Image
 from tqdm import tqdm
 
 from hf_faceenh import FaceDetector, FaceImageProcessor
 from hf_faceenh.alignment import FFHQ_TEMPLATE, crop_faces, scale_of, similarity_transform, transform_points
 from hf_faceenh.errors import run_script
-from hf_faceenh.learning.data import load_faces, source_of
+from hf_faceenh.learning.data import load_faces, picture_files, source_of, undecoded
 from hf_faceenh.learning.options import parse_options
+from hf_faceenh.serialization import BUNDLED
 
 FFHQ_LAYOUT = torch.tensor(FFHQ_TEMPLATE)
 
@@ -61,12 +60,10 @@ def photographs(dataset: str) -> Sequence[Path] | Iterator[bytes | str]:
     """
     builder, _ = source_of(dataset)
     if builder == "imagefolder" and Path(dataset).is_dir():
-        known = Image.registered_extensions()
-        paths = [path for path in Path(dataset).rglob("*") if path.suffix.lower() in known and path.is_file()]
+        paths = picture_files(dataset, below=True)
         if paths:  # else they are in a zip file
-            return sorted(paths)
-    rows = load_faces(dataset).select_columns("image").cast_column("image", ImageFeature(decode=False))
-    return (encoded(**row["image"]) for row in rows)
+            return paths
+    return (encoded(**row["image"]) for row in undecoded(load_faces(dataset)))
 
 
 def encoded(bytes: bytes | None, path: str | None) -> bytes | str:
@@ -88,7 +85,7 @@ class Faces:
     def __init__(self, options: Options, device: torch.device):
         self.options = options
         self.device = device
-        self.detector = FaceDetector.from_pretrained(files("hf_faceenh") / "weights/detector").to(device)
+        self.detector = FaceDetector.from_pretrained(BUNDLED / "detector").to(device)
         self.template = torch.tensor(self.detector.config.template)
         self.processor = FaceImageProcessor()
         self.count = Counter()

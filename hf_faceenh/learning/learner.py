@@ -12,9 +12,8 @@ from hf_faceenh.learning.acquisition import Batch
 from hf_faceenh.learning.identity import load_recognizer
 from hf_faceenh.learning.losses import DiscriminatorLoss, EnhancerLoss
 from hf_faceenh.learning.options import TrainingOptions
-from hf_faceenh.learning.reduction import Reduction, carry_optimizer
+from hf_faceenh.learning.reduction import Reduction, follow_channels
 from hf_faceenh.models import FaceDiscriminator, FaceEnhancer, FaceEnhancerOutput, load_enhancer, load_transformers
-from hf_faceenh.models.channels import reduce_tensors
 from hf_faceenh.models.discriminator import discriminator_config
 
 BETAS, DISCRIMINATOR_BETAS = (0.9, 0.99), (0.0, 0.99)  # of Adam
@@ -55,15 +54,15 @@ class Learner:
             self.discriminator = FaceDiscriminator(**discriminator_config(self.size, **options.discriminator))
 
         self.averages = EMAModel(self.model.parameters(), decay=options.ema_decay, foreach=True)
-        self.optimizer = self._new_optimizer()
+        self.optimizer = self._new_optimizer(self.parameters())
         self.discriminator_optimizer = None
         if self.discriminator:
             self.discriminator_optimizer = torch.optim.Adam(
                 self.discriminator.parameters(), lr=options.discriminator_learning_rate, betas=DISCRIMINATOR_BETAS
             )
 
-    def _new_optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), lr=self.options.learning_rate, betas=BETAS)
+    def _new_optimizer(self, parameters: Sequence[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=self.options.learning_rate, betas=BETAS)
 
     def prepare(self) -> None:
         """Hands networks and optimisers to Accelerate; again after each reduction, which makes new ones.
@@ -179,17 +178,16 @@ class Learner:
     def follow(self, reduction: Reduction) -> None:
         """Goes on with the reduced network. The averages, the adapters and, for the channels that stay, Adam's moments
         follow."""
-        old, new, old_optimizer = self.plain, reduction.model, self.optimizer.optimizer
-        names = [name for name, _ in old.named_parameters()]
-        averages = dict(zip(names, self.averages.shadow_params, strict=True))
-        averages = reduce_tensors(averages, old, reduction.keep)
-        self.model = new
-        self.averages.shadow_params = [averages[name] for name, _ in new.named_parameters()]
-        self.loss.remake_adapters(old, new, reduction.keep, old_optimizer)
-        self.optimizer = self._new_optimizer()
-        carry_optimizer(old_optimizer, old, new, reduction.keep, self.optimizer)
-        for adapter in filter(old_optimizer.state.__contains__, self.loss.parameters()):
-            self.optimizer.state[adapter] = old_optimizer.state[adapter]
+        self.optimizer, self.averages.shadow_params = follow_channels(
+            self.plain,
+            reduction.model,
+            reduction.keep,
+            self.optimizer.optimizer,
+            self._new_optimizer,
+            self.averages.shadow_params,
+            self.loss.adapters,
+        )
+        self.model = reduction.model
         self.prepare()
 
     def averaged(self) -> torch.nn.Module:

@@ -1,7 +1,6 @@
 """What a run tells about its rounds: rounds.jsonl, a sheet of samples each, and a line on the screen."""
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hf_faceenh.files import written_whole
+from hf_faceenh.files import strict_json, written_whole
 from hf_faceenh.learning.checkpoints import spared
 from hf_faceenh.learning.curriculum import Decision
 from hf_faceenh.learning.reduction import Reduction
@@ -33,7 +32,7 @@ class Records:
 
     def add(self, line: dict) -> None:
         """Puts down a round's line. What JSON does not know (NaN, infinity) becomes null."""
-        self.pending.append(strict(line))
+        self.pending.append(json.loads(strict_json(line)))
 
     def write(self) -> None:
         """Writes what is pending.
@@ -86,16 +85,7 @@ class Records:
 
     def _write(self, lines: Sequence[dict]) -> None:
         with written_whole(self.lines) as path:
-            path.write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines), encoding="utf-8")
-
-
-def strict(value):
-    """The same, with `None` for numbers that are not finite, which JSON does not know."""
-    if isinstance(value, dict):
-        return {name: strict(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [strict(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+            path.write_text("".join(map(strict_json, lines)), encoding="utf-8")
 
 
 def described_decision(decision: Decision | None) -> dict:

@@ -121,7 +121,7 @@ def picture_files(folder: str | Path, below: bool = False) -> list[Path]:
     """The pictures of a folder by their names' endings, sorted; with those of the folders below it, if wanted."""
     known = PIL.Image.registered_extensions()
     paths = Path(folder).rglob("*") if below else Path(folder).iterdir()
-    return sorted(path for path in paths if path.suffix.lower() in known)
+    return sorted(path for path in paths if path.suffix.lower() in known and path.is_file())
 
 
 # Looked at and decoded: a picture is {"bytes", "path"}, with None for one of them

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from hf_faceenh.learning.degradation import resize
 from hf_faceenh.learning.evaluation.faces import read_square
 from hf_faceenh.learning.metrics import INPUT, as_batch, as_pictures, face_metrics, landmark_error
+from hf_faceenh.learning.sheets import contact_sheet
 
 SHARP = "sharp"  # the sharp faces' name among the models
 SHEET_ROWS = 8
-HEADER = 20  # px for the names above a contact sheet
 
 
 class Evaluation:
@@ -63,7 +62,7 @@ class Evaluation:
         for start in tqdm(range(0, len(paths), batch_size), desc=name, unit="batch", disable=None):
             for column, faces in self._batch(name, paths[start : start + batch_size], sharp).items():
                 strips.setdefault(column, []).extend(faces[: max(0, SHEET_ROWS - start)])
-        return np.concatenate([with_header(column, faces) for column, faces in strips.items()], axis=1)
+        return contact_sheet(("/".join(Path(column).parts[-2:]), faces) for column, faces in strips.items())
 
     def _batch(self, level: str, paths: list[Path], sharp: Path) -> dict[str, list[np.ndarray]]:
         """Adds the values of one batch; all its faces, by column of the contact sheet."""
@@ -103,10 +102,3 @@ def enhance(model: torch.nn.Module, lq: list[np.ndarray], size: int) -> tuple[li
     pictures = as_pictures(output)
     seconds = time.perf_counter() - started
     return [resize(picture, (size, size)) for picture in pictures], seconds
-
-
-def with_header(name: str, faces: list[np.ndarray]) -> np.ndarray:
-    """One column of a contact sheet, named by the end of its model's name."""
-    header = Image.new("RGB", (faces[0].shape[1], HEADER), "white")
-    ImageDraw.Draw(header).text((2, 2), "/".join(Path(name).parts[-2:]), "black", ImageFont.load_default(14))
-    return np.concatenate([np.asarray(header), *faces])

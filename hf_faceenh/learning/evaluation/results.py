@@ -1,13 +1,12 @@
 """What an evaluation found: rows with means and intervals, as JSON and as Markdown tables."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from hf_faceenh.files import written_whole
+from hf_faceenh.files import strict_json, written_whole
 from hf_faceenh.learning.evaluation.faces import OVERALL
 from hf_faceenh.learning.evaluation.measuring import Evaluation
 from hf_faceenh.learning.metrics import INPUT, METRICS, markdown_table, mean_with_interval
@@ -96,8 +95,7 @@ def _rows(evaluation: Evaluation, faces: dict[str, list[str]]) -> list[dict]:
             values = evaluation.values[level, model]
             rows.append(_row(model, level, names, values, evaluation.values[level, INPUT]))
             rows[-1]["by_face"] = {
-                name: {metric: None if np.isnan(v[i]) else v[i] for metric, v in values.items()}
-                for i, name in enumerate(names)
+                name: {metric: figures[i] for metric, figures in values.items()} for i, name in enumerate(names)
             }
     if len(faces) > 1:
         pooled = {
@@ -141,7 +139,7 @@ def markdown(results: dict) -> str:
 def save_results(results: Mapping, folder: Path) -> None:
     """Writes results.json (strict JSON: null where there is no number) and results.md."""
     texts = {
-        "results.json": json.dumps(results, indent=1, allow_nan=False) + "\n",
+        "results.json": strict_json(results, indent=1),
         "results.md": markdown(results) + "\n",
     }
     for name, text in texts.items():

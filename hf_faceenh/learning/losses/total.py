@@ -18,9 +18,7 @@ from hf_faceenh.learning.losses.imitation import ImitationLoss
 from hf_faceenh.learning.losses.perceptual import PerceptualLoss
 from hf_faceenh.learning.losses.pixel import PIXEL_LOSSES
 from hf_faceenh.learning.losses.similarity import SimilarityLoss
-from hf_faceenh.learning.reduction.optimizer import reduce_adapters
 from hf_faceenh.learning.settings import check_settings
-from hf_faceenh.models.channels import Keep, Reducible
 from hf_faceenh.models.enhancer import FaceEnhancerOutput
 
 ENHANCER_TERMS = ("pixel", "perceptual", "adversarial", "distillation", "imitation", "similarity")
@@ -181,12 +179,6 @@ class EnhancerLoss(WeightedLoss):
         if self.is_due("similarity", step):
             terms["similarity"] = self.similarity(enhanced, hq, lq)
         return terms
-
-    def remake_adapters(
-        self, old: Reducible, new: Reducible, keep: Keep, optimizer: torch.optim.Optimizer | None = None
-    ) -> None:
-        """Fits the adapters, where there are any, to the reduced student; see `reduce_adapters`."""
-        reduce_adapters(self.adapters, old, keep, optimizer)
 
 
 class DiscriminatorLoss(WeightedLoss):
