@@ -169,7 +169,7 @@ class Pace:
 
 
 def new_folder() -> Path:
-    """For the files of one run; under a name that cannot be guessed, since Gradio gives a file to anyone who names it."""
+    """For the files of a run; under a name that cannot be guessed, as Gradio gives a file to anyone who names it."""
     folder = Path(os.environ["GRADIO_TEMP_DIR"]) / secrets.token_hex(16)
     folder.mkdir(mode=0o700)
     return folder

@@ -4,7 +4,8 @@
 
 The pictures of a `datasets` dataset are divided into shards. What is in a shard depends only on the dataset and
 --shard_size; which process makes it, on the number of processes. None of them waits for another, and a shard appears
-in the output whole or not at all: so after any stop the same command, on any number of processes, makes what is missing.
+in the output whole or not at all: so after any stop the same command, on any number of processes, makes what is
+missing.
 
 In the output:
 
