@@ -190,7 +190,7 @@ def as_file(path: Path) -> dict:
 
 PRIVATE = {"api_visibility": "private"}
 QUICK = {"queue": False, "show_progress": "hidden", **PRIVATE}
-MODELS = {"concurrency_id": "models", "concurrency_limit": 1}  # one picture at a time, whoever asks
+MODELS = {"concurrency_id": "models", "concurrency_limit": 1}  # one picture at a time, for all visitors
 
 
 def buttons(label: str) -> tuple[gr.Button, gr.Button]:
@@ -227,7 +227,7 @@ def one_picture() -> None:
                 alt_text="The picture to enhance", elem_id="photo", buttons=["fullscreen"],
             )  # fmt: skip
             note = gr.Markdown(LIMITS, elem_classes="note")
-            enlarge = gr.Radio([("Same size", 1), ("2×", 2), ("4×", 4)], value=2, label="Enlarge")
+            enlarge = size_of_result()
             which = gr.Radio([ALL, SOME], value=ALL, label="Which faces")
             chooser = gr.HTML(
                 [], picture="", boxes=[], html_template=page.CHOOSE_TEMPLATE, js_on_load=page.CHOOSE_SCRIPT,
@@ -262,9 +262,13 @@ def one_picture() -> None:
     run(start, stop, show_enhanced, inputs, results, slider)
 
 
+def size_of_result() -> gr.Radio:
+    return gr.Radio([("Same size", 1), ("2×", 2), ("4×", 4)], value=2, label="Enlarge")
+
+
 def more_settings() -> tuple[gr.Slider, gr.Checkbox, gr.Checkbox]:
     return (
-        gr.Slider(0, 1, value=1, step=0.05, label="Strength", info="0 keeps the faces as they are, 1 renews them."),
+        gr.Slider(0, 1, value=1, step=0.05, label="Strength", info="0 keeps the faces, 1 replaces them."),
         gr.Checkbox(True, label="Improve the background too", info="Slower, but all of the picture gets sharper."),
         gr.Checkbox(False, label="This is one face, already cropped", info="A square picture with nothing else."),
     )
@@ -280,7 +284,7 @@ def many_pictures() -> None:
                 elem_id="files",
             )
             note = gr.Markdown(BATCH_LIMITS, elem_classes="note")
-            enlarge = gr.Radio([("Same size", 1), ("2×", 2), ("4×", 4)], value=2, label="Enlarge")
+            enlarge = size_of_result()
             with gr.Accordion("More settings", open=False):
                 strength, background, aligned = more_settings()
             start, stop = buttons("Enhance all")
@@ -294,8 +298,8 @@ def many_pictures() -> None:
 with gr.Blocks(title="Face enhancement", analytics_enabled=False, delete_cache=(60, (KEPT - 1) * 60)) as demo:
     gr.Markdown("# Face enhancement")
     gr.Markdown(
-        "Makes the faces of old and poor photographs sharper, and the rest of the picture too. "
-        f"Your pictures are deleted after at most {KEPT} minutes; nobody else sees them.",
+        "Makes the faces of old and blurred photographs sharper, and the rest of the picture too. "
+        f"Your pictures are deleted after at most {KEPT} minutes; no one else sees them.",
         elem_classes="lead",
     )
     with gr.Tab("One picture"):

@@ -1,7 +1,7 @@
 """What the Space does with the pictures of one visitor: check, enhance, write what is given back.
 
 Every mistake becomes `Refused`: one line in plain words. Everything is written into folders that only this process can
-read, under names that nobody can guess; `app.py` has them deleted.
+read, under names that cannot be guessed; `app.py` has them deleted.
 """
 
 import base64
@@ -150,7 +150,7 @@ class Progress:
 class Pace:
     """How long pictures take here, learnt from those before."""
 
-    seconds = 2.5 if ON_CPU else 0.3  # per megapixel, enlarged twice
+    seconds = 2.5 if ON_CPU else 0.3  # per megapixel, at 2×
 
     @classmethod
     def estimate(cls, megapixels: float, wishes: Wishes) -> float:
@@ -170,7 +170,7 @@ class Pace:
 
 
 def new_folder() -> Path:
-    """For the files of one run; under a name that nobody guesses, since Gradio gives any of them to who names it."""
+    """For the files of a run; under a name that cannot be guessed, as Gradio gives a file to anyone who names it."""
     folder = Path(os.environ["GRADIO_TEMP_DIR"]) / secrets.token_hex(16)
     folder.mkdir(mode=0o700)
     return folder
@@ -304,7 +304,7 @@ def _run(loaded: LoadedImage, wishes: Wishes, stop: Path | None, progress: Progr
         words = words.format(min(done + 1, total), total)
         if done and stage == "super-resolving" and (left := passed / done * (total - done)) >= 1:
             words += f", about {duration(left)} left"
-        reached = max(reached, first + (last - first) * done / total)  # aligned faces are enlarged last
+        reached = max(reached, first + (last - first) * done / total)  # aligned faces are upscaled last
         progress(reached, words)
 
     only = None if wishes.faces is None else [wishes.faces]

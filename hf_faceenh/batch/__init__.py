@@ -2,9 +2,10 @@
 
     accelerate launch -m hf_faceenh.batch --dataset SCANS --output ENHANCED
 
-The pictures of a `datasets` dataset are divided into shards. What is in a shard depends on the dataset and on
---shard-size alone; who makes it, on the number of processes. None of them waits for another, and a shard appears in
-the output whole or not at all: so after any stop the same command, on any number of processes, makes what is missing.
+The pictures of a `datasets` dataset are divided into shards. What is in a shard depends only on the dataset and
+--shard-size; which process makes it, on the number of processes. None of them waits for another, and a shard appears
+in the output whole or not at all: so after any stop the same command, on any number of processes, makes what is
+missing.
 
 In the output:
 
