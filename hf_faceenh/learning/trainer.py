@@ -87,13 +87,16 @@ class Trainer:
 
     def first_training(self) -> None:
         """Trains the network that is to be reduced. Every round ends with an adjustment, until the last reduction."""
-        while self.progress.phase == "reduce" and not self.stopping:
+        while self.progress.phase == "reduce" and self._goes_on():
             self._round()
 
     def second_training(self) -> None:
         """Trains the reduced network further, at a falling learning rate, until the end condition holds."""
-        while not schedule.end(self.options, self.progress) and not self.stopping:
+        while self._goes_on():
             self._round()
+
+    def _goes_on(self) -> bool:
+        return not self.stopping and not schedule.end(self.options, self.progress)
 
     def _round(self) -> None:
         """The steps of a round (after a resume, the rest of them), then the round's end."""

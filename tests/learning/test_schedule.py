@@ -63,6 +63,7 @@ def test_the_second_phase_ends_when_its_steps_are_done():
     progress.step, progress.round = 32, 8
     assert schedule.end(options(), progress) == "the target is reached"
     assert "10 rounds are used up" in schedule.end(options(), Progress(step=40, round=10, phase="tune", tune_from=36))
+    assert schedule.end(options(rounds=5), Progress(step=24, round=6))  # resumed with fewer rounds than are done
 
 
 def test_patience_ends_the_second_phase_and_begins_with_it():
