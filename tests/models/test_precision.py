@@ -130,6 +130,7 @@ def test_the_bundled_super_resolver_in_bfloat16_differs_by_less_than_1_step_of_2
     half.load_state_dict(bundled.super_resolver.state_dict())
     eyes = portrait[..., 80:160, 64:192]
     image = half.to(torch.bfloat16)(eyes).sample
+    assert half.dtype == torch.bfloat16 == half.body[0].conv1.weight.dtype
     assert image.dtype == torch.float32
     assert (image - bundled.super_resolver(eyes).sample).abs().max() < 1 / 255
 
