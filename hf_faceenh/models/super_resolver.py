@@ -11,7 +11,7 @@ from diffusers.utils import BaseOutput
 from torch import nn
 
 from .layers import SLOPE
-from .precision import at_least_float32
+from .precision import PictureConv2d, at_least_float32, map_dtype
 
 ARCHITECTURES = ("compact", "residual", "rrdb")
 SCALES = (1, 2, 4)
@@ -106,6 +106,7 @@ class SuperResolver(ModelMixin, ConfigMixin):
         ValueError: for an unknown architecture or scale.
     """
 
+    _keep_in_fp32_modules = ["conv_first"]  # in from_pretrained; see PictureConv2d
     _supports_gradient_checkpointing = True  # of RRDB's blocks; a compact network keeps little
 
     @register_to_config
@@ -131,11 +132,11 @@ class SuperResolver(ModelMixin, ConfigMixin):
                 layers += [nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.PReLU(num_feat)]
             self.body = nn.ModuleList([*layers, nn.Conv2d(num_feat, 3 * scale**2, 3, padding=1)])
         elif architecture == "residual":
-            self.conv_first = nn.Conv2d(3 * self._unshuffle**2, num_feat, 3, padding=1)
+            self.conv_first = PictureConv2d(3 * self._unshuffle**2, num_feat, 3, padding=1)
             self.body = nn.ModuleList(ResidualBlock(num_feat) for _ in range(num_block))
             self.conv_last = nn.Conv2d(num_feat, 3 * (self._unshuffle * scale) ** 2, 3, padding=1)
         else:
-            self.conv_first = nn.Conv2d(3 * self._unshuffle**2, num_feat, 3, padding=1)
+            self.conv_first = PictureConv2d(3 * self._unshuffle**2, num_feat, 3, padding=1)
             self.body = nn.ModuleList(ResidualInResidualDenseBlock(num_feat, num_grow_ch) for _ in range(num_block))
             for name in ("conv_body", "conv_up1", "conv_up2", "conv_hr"):
                 setattr(self, name, nn.Conv2d(num_feat, num_feat, 3, padding=1))
@@ -179,7 +180,7 @@ class SuperResolver(ModelMixin, ConfigMixin):
         height, width = sample.shape[-2:]
         factor = self._unshuffle
         sample = F.pad(sample, (0, -width % factor, 0, -height % factor), mode="replicate")
-        return self.conv_first(F.pixel_unshuffle(sample, factor).to(self.conv_first.weight.dtype))
+        return self.conv_first(F.pixel_unshuffle(sample, factor)).to(map_dtype(self.conv_last.weight))
 
     def _blocks(self, hidden: torch.Tensor) -> torch.Tensor:
         for block in self.body:
