@@ -30,10 +30,6 @@ def test_lines_are_strict_json(tmp_path):
     assert written["losses"] == {"r1": None} and written["trials"] == [{"psnr": None}] and written["psnr"] == 30.0
     plain = {"steps": 3, "name": "blur", "due": True}
     assert json.loads(strict_json(plain)) == plain
-        "steps": 3,
-        "name": "blur",
-        "due": True,
-    }
 
 
 def test_a_line_that_could_not_be_written_comes_with_the_next(tmp_path):
