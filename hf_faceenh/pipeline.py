@@ -13,17 +13,17 @@ from PIL import Image
 from transformers import PreTrainedModel
 
 from hf_faceenh.alignment import for_upscaled
+from hf_faceenh.arguments import check_call
 from hf_faceenh.enhancing import enhance, parse
 from hf_faceenh.faces import LARGEST_FACE, EnhancedFace, Limits, choices, choose, find_faces, whole_picture
 from hf_faceenh.fusion import face_labels, face_mask, fuse
 from hf_faceenh.models import FaceDetector, SuperResolver
 from hf_faceenh.pictures import FaceImageProcessor, ImageInfo, LoadedImage, Picture
+from hf_faceenh.pictures.output import check_output_type
 from hf_faceenh.progress import Tally
 from hf_faceenh.serialization import SavedPipelineMixin
-from hf_faceenh.upscaling import UPSCALES, ShownFaces, Upscaler
+from hf_faceenh.upscaling import ShownFaces, Upscaler
 from hf_faceenh.window import PIXELS, Face, Photograph, walk
-
-OUTPUT_TYPES = ("pil", "np", "pt")
 
 
 @dataclass
@@ -135,9 +135,9 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 `faces.FaceChoiceError` for `only_faces`.
         """
         # 0. Check inputs
-        self._check_inputs(upscale, strength, aligned, min_face_size, max_faces, detection_threshold, face_batch_size)
-        self._check_output(tile_size, output_type)
-        self._prepare_models()
+        check_call(upscale, strength, min_face_size, max_faces, detection_threshold, face_batch_size, tile_size)
+        check_output_type(output_type)
+        self._prepare_models(aligned)
         device, size = self._execution_device, self.enhancer.config.sample_size
         if max_face_size is None:
             max_face_size = float("inf") if aligned else LARGEST_FACE * size
@@ -209,41 +209,12 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             return images, records
         return FaceEnhanceOutput(images=images, faces=records)
 
-    def _check_inputs(
-        self,
-        upscale: int,
-        strength: float,
-        aligned: bool,
-        min_face_size: float,
-        max_faces: int | None,
-        detection_threshold: float,
-        face_batch_size: int,
-    ) -> None:
-        if upscale not in UPSCALES:
-            raise ValueError(f"upscale must be 1, 2 or 4; got {upscale!r}.")
-        if not 0 <= strength <= 1:
-            raise ValueError(f"strength must lie in [0, 1]; got {strength!r}.")
-        if not 0 <= detection_threshold <= 1:
-            raise ValueError(f"detection_threshold must lie in [0, 1]; got {detection_threshold!r}.")
-        if min_face_size < 0:
-            raise ValueError(f"min_face_size must be 0 or more px; got {min_face_size!r}.")
-        if max_faces is not None and max_faces < 0:
-            raise ValueError(f"max_faces must be 0 or more, or None for all; got {max_faces!r}.")
-        if face_batch_size < 1:
-            raise ValueError(f"face_batch_size must be at least 1; got {face_batch_size!r}.")
+    def _prepare_models(self, aligned: bool) -> None:
         if self.detector is None and not aligned:
             raise ValueError(
                 "The pipeline has no detector, so it cannot find faces. Pass aligned=True for aligned crops, or load "
                 "the pipeline with a detector."
             )
-
-    def _check_output(self, tile_size: int, output_type: str) -> None:
-        if tile_size < 64:
-            raise ValueError(f"tile_size must be at least 64 px; got {tile_size!r}.")
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}; got {output_type!r}.")
-
-    def _prepare_models(self) -> None:
         for name in ("enhancer", "parser", "detector", "super_resolver"):
             model = getattr(self, name)
             if model is None:

@@ -68,10 +68,8 @@ class Upscaler:
     def _network(self, tile: torch.Tensor, factor: int) -> torch.Tensor:
         passes = self.passes(factor)
         reached = self.super_resolver.config.scale**passes
-        tile = tile.to(self.super_resolver.dtype)
-        for _ in range(passes):
+        for _ in range(passes):  # in float32, whatever the network computes in: each pass adds to the picture
             tile = self.super_resolver(tile).sample.clamp(0, 1)
-        tile = tile.float()
         return F.avg_pool2d(tile, reached // factor) if reached > factor else _resized(tile, factor // reached)
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from hf_faceenh.pictures.metadata import ImageInfo
 
+OUTPUT_TYPES = ("pil", "np", "pt")
 STRIP = 2**18  # px that are converted at once
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as in `PIL.Image.convert("L")`
 
@@ -17,11 +18,10 @@ def to_output(
     pixels: torch.Tensor, alpha: torch.Tensor | None, info: ImageInfo, output_type: Literal["pil", "np", "pt"]
 ) -> Image.Image | np.ndarray | torch.Tensor:
     """See `FaceImageProcessor.to_output`; `alpha` `[1, H, W]` may have another size than `pixels`."""
+    check_output_type(output_type)
     alpha = _scaled(alpha, pixels)
     if output_type == "pil":
         return _to_pil(pixels, alpha, info)
-    if output_type not in ("np", "pt"):
-        raise ValueError(f'output_type must be "pil", "np" or "pt"; got {output_type!r}. Choose one of these.')
     height, width = pixels.shape[1:]
     channels = 3 if alpha is None else 4
     if output_type == "pt":
@@ -29,6 +29,12 @@ def to_output(
     array = np.empty((height, width, channels), np.float32)
     _fill(torch.from_numpy(array).permute(2, 0, 1), pixels, alpha)
     return array
+
+
+def check_output_type(output_type: str) -> None:
+    """Raises a `ValueError` for a kind of output that there is not."""
+    if output_type not in OUTPUT_TYPES:
+        raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}; got {output_type!r}.")
 
 
 def _scaled(alpha: torch.Tensor | None, pixels: torch.Tensor) -> torch.Tensor | None:

@@ -1,0 +1,35 @@
+"""What can be asked of a call of the pipeline."""
+
+from hf_faceenh.upscaling import UPSCALES
+
+SMALLEST_TILE = 64  # px
+
+
+def check_call(
+    upscale: int,
+    strength: float,
+    min_face_size: float,
+    max_faces: int | None,
+    detection_threshold: float,
+    face_batch_size: int,
+    tile_size: int,
+) -> None:
+    """Checks the arguments of `FaceEnhancePipeline.__call__` that have a range.
+
+    Raises:
+        ValueError: with one line that says which is wrong and what was expected.
+    """
+    if upscale not in UPSCALES:
+        raise ValueError(f"upscale must be 1, 2 or 4; got {upscale!r}.")
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength must lie in [0, 1]; got {strength!r}.")
+    if not 0 <= detection_threshold <= 1:
+        raise ValueError(f"detection_threshold must lie in [0, 1]; got {detection_threshold!r}.")
+    if min_face_size < 0:
+        raise ValueError(f"min_face_size must be 0 or more px; got {min_face_size!r}.")
+    if max_faces is not None and max_faces < 0:
+        raise ValueError(f"max_faces must be 0 or more, or None for all; got {max_faces!r}.")
+    if face_batch_size < 1:
+        raise ValueError(f"face_batch_size must be at least 1; got {face_batch_size!r}.")
+    if tile_size < SMALLEST_TILE:
+        raise ValueError(f"tile_size must be at least {SMALLEST_TILE} px; got {tile_size!r}.")
