@@ -14,8 +14,7 @@ import torch
 from timing import by_turns, seconds
 from torch import nn
 
-from hf_faceenh.errors import run_script
-from hf_faceenh.learning.options import parse_options
+from hf_faceenh.learning.scripts import parse_options, run_script
 from hf_faceenh.models.costs import multiply_accumulates
 from hf_faceenh.models.gpen import GPENFaceEnhancer, gpen_config
 

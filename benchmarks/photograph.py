@@ -18,8 +18,7 @@ from PIL import Image
 from timing import seconds
 
 from hf_faceenh import FaceEnhancePipeline
-from hf_faceenh.errors import run_script
-from hf_faceenh.learning.options import parse_options
+from hf_faceenh.learning.scripts import parse_options, run_script
 from hf_faceenh.models.costs import multiply_accumulates_within
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "astronaut.png"

@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hf_faceenh.errors import run_script
 from hf_faceenh.learning.data import picture_files
-from hf_faceenh.learning.options import parse_options
+from hf_faceenh.learning.scripts import parse_options, run_script
 
 NAME = "realesrgan-x4plus"
 

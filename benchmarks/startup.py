@@ -1,26 +1,28 @@
 """What starting costs: one small picture, beside importing `DiffusionPipeline` and the work alone, and mistakes.
 
-Each contender runs in a process of its own; they take turns, so that whatever else the machine does falls on all. The
-fastest of the turns, as a Markdown table. The last column is what remains without the work, in units of the bare
-import.
+Each contender runs in a process of its own. The fastest of the turns, as a Markdown table; the last column is what
+remains without the work, in units of the bare import.
 
     python benchmarks/startup.py --turns 5
 """
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
-import time
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from timing import by_turns, seconds
+
+from hf_faceenh.learning.scripts import parse_options, run_script
+from hf_faceenh.learning.tables import markdown_table
 
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "space" / "examples" / "small_portrait.jpg"
 COMMAND = ["-m", "hf_faceenh"]
-IMPORT = "importing DiffusionPipeline"
-SMALL = "a small picture"
-WORK = "its work alone"
+IMPORT, SMALL = "importing DiffusionPipeline", "a small picture"
 CONTENDERS = {  # name → arguments of Python
     IMPORT: ["-c", "from diffusers import DiffusionPipeline"],
     SMALL: [*COMMAND, "enhance", str(PICTURE), "-o", "new.jpg", "--overwrite", "--json"],
@@ -34,31 +36,35 @@ CONTENDERS = {  # name → arguments of Python
 }
 
 
-def timed(arguments: list[str], folder: str) -> tuple[float, str]:
-    """Seconds that a process takes, and what it prints."""
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True)
-    return time.perf_counter() - start, done.stdout
+@dataclass
+class Options:
+    """Settings of `benchmarks/startup.py`.
+
+    Args:
+        turns: how often each contender runs.
+    """
+
+    turns: int = 5
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=5, help="how often each contender runs")
-    options = parser.parse_args(arguments)
-    times: dict[str, list[float]] = {}
+    options, _ = parse_options(Options, __doc__, arguments)
+    work = []  # s, from the decision to enhance the small picture until it is written
+
+    def run(name: str, folder: str) -> None:
+        command = [sys.executable, *CONTENDERS[name]]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        if name == SMALL:
+            work.append(json.loads(done.stdout)["seconds"])
+
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(options.turns):
-            for name, command in CONTENDERS.items():
-                seconds, printed = timed(command, folder)
-                times.setdefault(name, []).append(seconds)
-                if name == SMALL:  # from the decision to enhance it until it is written
-                    times.setdefault(WORK, []).append(json.loads(printed)["seconds"])
-    best = {name: min(values) for name, values in times.items()}
-    print("| | s | of the import |\n| --- | --- | --- |")
-    for name, seconds in best.items():
-        share = f"{(seconds - best[WORK]) / best[IMPORT]:.2f}" if name == SMALL else ""
-        print(f"| {name} | {seconds:.2f} | {share} |")
+        contenders = {name: partial(seconds, partial(run, name, folder)) for name in CONTENDERS}
+        best = {name: min(times) for name, times in by_turns(contenders, options.turns).items()}
+    rows = [[name, f"{time:.2f}", ""] for name, time in best.items()]
+    rows[1][2] = f"{(best[SMALL] - min(work)) / best[IMPORT]:.2f}"
+    rows.insert(2, ["… its work alone", f"{min(work):.2f}", ""])
+    print(markdown_table(["", "s", "of the import"], rows))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

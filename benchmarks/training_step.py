@@ -15,9 +15,8 @@ from typing import Literal
 import torch
 from timing import by_turns, seconds
 
-from hf_faceenh.errors import run_script
 from hf_faceenh.learning.allocator import keep_freed_memory
-from hf_faceenh.learning.options import parse_options
+from hf_faceenh.learning.scripts import parse_options, run_script
 from hf_faceenh.models import FaceEnhancer
 
 CONTENDERS = {  # name → measures

@@ -1,9 +1,7 @@
 """One line for each mistake."""
 
 import contextlib
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 
 def one_line(error: BaseException, longest: int | None = None) -> str:
@@ -24,11 +22,3 @@ def explained(
         yield
     except of as error:
         raise kind(f"{what}: {one_line(error)}") from error
-
-
-def run_script(main: Callable[[], None]) -> None:
-    """Runs a script's `main`; a mistake that its user can mend ends it with one line and status 1."""
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {one_line(error)}")

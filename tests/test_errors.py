@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_faceenh.errors import explained, one_line, run_script
+from hf_faceenh.errors import explained, one_line
 
 
 def test_an_error_of_many_lines_becomes_one():
@@ -21,14 +21,3 @@ def test_a_library_s_error_becomes_ours():
 def test_what_is_not_named_passes_through():
     with pytest.raises(KeyboardInterrupt), explained("weights cannot be read"):
         raise KeyboardInterrupt
-
-
-def test_a_script_ends_with_one_line_and_status_1(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["training/train.py"])
-
-    def main():
-        raise ValueError("--rounds must be\nat least 1")
-
-    with pytest.raises(SystemExit) as ended:
-        run_script(main)
-    assert ended.value.code == "train.py: --rounds must be at least 1"

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hf_faceenh.errors import run_script
 from hf_faceenh.learning.evaluation import (
     SHARP,
     Evaluation,
@@ -35,7 +34,7 @@ from hf_faceenh.learning.evaluation import (
 )
 from hf_faceenh.learning.identity import load_recognizer
 from hf_faceenh.learning.metrics import INPUT
-from hf_faceenh.learning.options import parse_options
+from hf_faceenh.learning.scripts import parse_options, run_script
 from hf_faceenh.models import FaceDetector, load_enhancer, load_transformers
 from hf_faceenh.serialization import BUNDLED
 

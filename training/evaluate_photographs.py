@@ -22,13 +22,12 @@ from tqdm import tqdm
 
 from hf_faceenh import EnhancedFace, FaceDetector, FaceEnhancePipeline
 from hf_faceenh.alignment import crop_faces, transform_points
-from hf_faceenh.errors import run_script
 from hf_faceenh.files import strict_json
 from hf_faceenh.learning.data import picture_files
 from hf_faceenh.learning.degradation import resize
 from hf_faceenh.learning.identity import load_recognizer
 from hf_faceenh.learning.metrics import METRICS, face_metrics, markdown_table, mean_with_interval, psnr
-from hf_faceenh.learning.options import parse_options
+from hf_faceenh.learning.scripts import parse_options, run_script
 from hf_faceenh.learning.sheets import contact_sheet
 
 FACTOR = 4

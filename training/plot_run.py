@@ -16,8 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hf_faceenh.errors import run_script
-from hf_faceenh.learning.options import parse_options
+from hf_faceenh.learning.scripts import parse_options, run_script
 
 NEEDED = ("round", "factor", "smoothed_factor", "direction", "coefficients", "losses", "macs", "phase")
 

@@ -23,9 +23,8 @@ from tqdm import tqdm
 
 from hf_faceenh import FaceDetector, FaceImageProcessor
 from hf_faceenh.alignment import FFHQ_TEMPLATE, crop_faces, scale_of, similarity_transform, transform_points
-from hf_faceenh.errors import run_script
 from hf_faceenh.learning.data import load_faces, picture_files, source_of, undecoded
-from hf_faceenh.learning.options import parse_options
+from hf_faceenh.learning.scripts import parse_options, run_script
 from hf_faceenh.serialization import BUNDLED
 
 FFHQ_LAYOUT = torch.tensor(FFHQ_TEMPLATE)

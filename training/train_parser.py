@@ -21,10 +21,9 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 
-from hf_faceenh.errors import explained, run_script
+from hf_faceenh.errors import explained
 from hf_faceenh.learning import loop
 from hf_faceenh.learning.allocator import keep_freed_memory
-from hf_faceenh.learning.options import parse_options
 from hf_faceenh.learning.parsing import (
     LABELS,
     STRIDE,
@@ -38,6 +37,7 @@ from hf_faceenh.learning.parsing import (
     parsing_loss,
     rate_at,
 )
+from hf_faceenh.learning.scripts import parse_options, run_script
 from hf_faceenh.models import load_enhancer
 
 LONGEST_GRADIENT = 1.0

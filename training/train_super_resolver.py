@@ -16,12 +16,11 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 
-from hf_faceenh.errors import run_script
 from hf_faceenh.learning import loop
 from hf_faceenh.learning.allocator import keep_freed_memory
 from hf_faceenh.learning.metrics import FLAT
-from hf_faceenh.learning.options import parse_options
 from hf_faceenh.learning.schedule import cosine
+from hf_faceenh.learning.scripts import parse_options, run_script
 from hf_faceenh.learning.super_resolution import (
     Crops,
     Photographs,

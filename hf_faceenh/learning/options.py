@@ -1,10 +1,9 @@
-"""How scripts take their options, and all settings of a training run with their defaults."""
+"""All settings of a training run, with their defaults."""
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar, get_args, get_type_hints
+from typing import Literal
 
 import yaml
 
@@ -12,57 +11,10 @@ from hf_faceenh.learning.curriculum import CurriculumConfig
 from hf_faceenh.learning.losses import LossConfig
 from hf_faceenh.learning.reduction import ReductionConfig
 
-Options = TypeVar("Options")
 # What a resumed run may set otherwise than the run that it goes on from.
 FREE = {"output_dir", "resume", "rounds", "num_workers", "report_to", "push_to_hub", "keep_checkpoints"}
 FREE |= {"checkpoint_every"}
 SAVED = "options.yaml"  # in the folder of a run
-
-
-def parse_options(
-    kind: type[Options],
-    description: str,
-    arguments: Sequence[str] | None = None,
-    several: Sequence[str] = (),
-    positional: bool = False,
-    switches: Sequence[str] = (),
-) -> tuple[Options, str]:
-    """Reads a script's options from the command line and from `--config file.yaml`.
-
-    Args:
-        kind: dataclass with the options as its fields; the help comes from the "Args" of its docstring.
-        description: of the script.
-        arguments: those of the command line by default.
-        several: fields that are lists and take their values one after the other: `--lq mild medium`.
-        positional: whether fields without a default are given by their place instead of by name.
-        switches: bool fields that are given without a value, as `--name` or `--no-name`.
-
-    Returns:
-        the options, and all of them as YAML.
-    """
-    import docstring_parser  # with jsonargparse of the extra "train": the library does without both
-    from jsonargparse import ActionYesNo, ArgumentParser
-
-    parser = ArgumentParser(description=description)
-    parser.add_argument("--config", action="config", help="YAML file with values for any of these options")
-    parser.add_class_arguments(kind, skip={"config", *several, *switches}, as_positional=positional)
-    helps = {entry.arg_name: entry.description for entry in docstring_parser.parse(kind.__doc__).params}
-    for entry in dataclasses.fields(kind):
-        if entry.name in several:
-            (item, *_) = get_args(get_type_hints(kind)[entry.name])
-            required = entry.default is entry.default_factory  # both MISSING
-            default = None if required else entry.default_factory()
-            parser.add_argument(
-                f"--{entry.name}", type=item, nargs="+", required=required, default=default, help=helps[entry.name]
-            )
-        if entry.name in switches:
-            action = ActionYesNo(no_prefix="no-")
-            parser.add_argument(f"--{entry.name}", action=action, default=entry.default, help=helps[entry.name])
-    parsed = parser.parse_args(arguments)
-    text = parser.dump(parsed)
-    values = vars(parser.instantiate(parsed))
-    values.pop("config", None)
-    return kind(**values), text
 
 
 @dataclass

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from hf_faceenh.learning.options import TrainingOptions, parse_options
+from hf_faceenh.learning.options import TrainingOptions
+from hf_faceenh.learning.scripts import parse_options
 from hf_faceenh.models import FaceRecognizer, FaceRecognizerConfig
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hf_faceenh.learning.options import parse_options
+from hf_faceenh.learning.scripts import parse_options
 from hf_faceenh.models.super_resolver import SuperResolver
 
 ROOT = Path(__file__).parents[2]
