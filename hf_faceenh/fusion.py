@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hf_faceenh.alignment import for_upscaled, invert, transform_points, warp
 
 # Regions of CelebAMask-HQ (Lee et al. 2020), and what its derivatives call them, that are face; hair, hat, ears, neck
-# and cloth are not. Glasses stand before the eyes: left out, they would stay poor in the middle of the face.
+# and cloth are not. Glasses cover the eyes: left out, they would stay blurred in the middle of the face.
 FACE_REGIONS = frozenset(
     {"skin", "nose", "l_eye", "r_eye", "l_brow", "r_brow", "eye_g", "mouth", "u_lip", "l_lip", "glasses"}
 )

@@ -245,8 +245,8 @@ def evaluation(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
     pictures = max(row["pictures"] for row in rows)
     size = f" at {results['size']} px" if "size" in results else ""
     parts = [
-        f"Measured on {pictures} poor faces{size} against their sharp twins: mean and 95 % bootstrap interval over "
-        "the faces. `input` is the poor face, enlarged with bicubic interpolation.",
+        f"Measured on {pictures} degraded faces{size} against the sharp ones: mean and 95 % bootstrap interval over "
+        "the faces. `input` is the degraded face, upscaled with bicubic interpolation.",
         "\n".join(lines),
         *(f"{kinds[name].heading}: {note}." for name, note in results.get("notes", {}).items()),
     ]
@@ -259,7 +259,7 @@ def evaluation(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
     measured = by_model[levels[0], False]
     options = {"identity": " --recognizer RECOGNIZER", "perceptual": " --backbone BACKBONE"}
     more = "".join(option for name, option in options.items() if name in measured)
-    folders = " ".join(f"POOR/{level}" for level in levels if level != "overall")
+    folders = " ".join(f"DEGRADED/{level}" for level in levels if level != "overall")
     parts.append(f"`python training/evaluate.py --hq SHARP --lq {folders} --model FOLDER{more} --output_dir OUT`")
     return "\n\n".join(parts)
 
@@ -292,7 +292,7 @@ def hub_errors(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
-        remedy = " Log in with `hf auth login`, as somebody who may write there." if status in (401, 403) else ""
+        remedy = " Log in with `hf auth login`, as an account that may write there." if status in (401, 403) else ""
         raise OSError(f"{what}: {one_line(error)}{remedy}") from error
 
 

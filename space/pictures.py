@@ -55,7 +55,7 @@ REASONS = {
 
 pipe = load_pipeline(os.environ.get("MODEL_ID"))
 pipe.set_progress_bar_config(disable=True)
-logging.set_verbosity_error()  # not even that somebody's picture holds no face
+logging.set_verbosity_error()  # not even that a picture holds no face
 ON_CPU = pipe.device.type == "cpu"
 # Small steps on a CPU, so that one can see them go by, and stop between two of them.
 STEPS = {"tile_size": 256, "face_batch_size": 1} if ON_CPU else {"tile_size": 512, "face_batch_size": 8}

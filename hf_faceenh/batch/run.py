@@ -33,8 +33,8 @@ Columns beside those of the source:
 - `faces`: of every face `box` (x1, y1, x2, y2) and `landmarks` (five points) in px of the source, the detector's
   `score`, `size` of the aligned crop in px of the source, and `left_alone`: why it was not enhanced, if it was not.
 
-What is gone from the pixels of a poor photograph is guessed, not recovered: the results identify nobody and prove
-nothing.
+What is gone from the pixels of a degraded photograph is guessed, not recovered: the results do not identify anyone and
+prove nothing.
 """
 
 

@@ -129,7 +129,7 @@ class FaceDetector(ModelMixin, ConfigMixin):
         stem_channels: output channels of the first convolution (stride 2).
         stages: MobileNetV2's stages (expansion, channels, blocks, stride of the first block).
         neck_channels: channels of the up-sampling path.
-        detection_size: longest side in px at which `detect` looks at a picture; one below half of it is enlarged, to
+        detection_size: longest side in px at which `detect` looks at a picture; one below half of it is upscaled, to
             that half and at most twice.
         patch_size: side in px of the patch in which each face's landmarks are found, a multiple of 32.
         nms_threshold: of two boxes whose intersection over union is at least this, the one with the lower score goes.
@@ -246,7 +246,7 @@ class FaceDetector(ModelMixin, ConfigMixin):
         image = image.to(self.device, torch.float32)
         sides = image.shape[1:]
         wanted = self.config.detection_size / max(sides)
-        scale = min(wanted, max(1.0, min(2.0, wanted / 2)))  # enlarges a small picture: faces < 16 px are missed
+        scale = min(wanted, max(1.0, min(2.0, wanted / 2)))  # upscales a small picture: faces < 16 px are missed
         height, width = (max(1, round(side * scale)) for side in sides)
         sample = F.interpolate(image[None], (height, width), mode="bilinear", antialias=True)
         sample = F.pad(sample, (0, -width % STRIDE, 0, -height % STRIDE))
