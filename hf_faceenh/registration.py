@@ -1,8 +1,9 @@
-"""transformers' Auto classes know our recognizer as soon as this package is imported, although that imports no torch.
+"""Makes our recognizer known to transformers' Auto classes when this package is imported, without importing torch.
 
-`AutoModel.register` needs transformers, torch and the class: seconds, which a mistake on the command line shall not
-cost. transformers has no other place for a model of another package: no entry points, and a folder's `auto_map` asks
-for `trust_remote_code`. So the one import that has to be waited for, that of the Auto classes, is watched.
+`AutoModel.register` needs transformers, torch and the class. Importing these takes seconds, and a mistake on the
+command line should not have to wait for them. transformers offers no other way to add a model: it has no entry points,
+and the `auto_map` of a model's folder requires `trust_remote_code`. So this module watches for the import of the Auto
+classes, and registers the recognizer right after it.
 """
 
 import importlib

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ENTRIES = 1000  # in one zip, pictures or not
-LIST = 256 * 2**10  # bytes of the list of entries, of which each takes 46 and its name
+LIST = 256 * 2**10  # bytes of the list of entries; each takes 46 and its name
 
 
 class TooManyEntries(ValueError):
@@ -19,7 +19,7 @@ class TooManyEntries(ValueError):
 
 
 class _Bounded(io.BufferedReader):
-    """A file of which, until `bounded` is unset, no large piece is read."""
+    """A file that refuses to be read in large pieces until `bounded` is unset."""
 
     bounded = True
 

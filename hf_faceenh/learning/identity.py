@@ -97,7 +97,7 @@ def identity_distance(recognizer: nn.Module, faces_a: torch.Tensor, faces_b: tor
 
 
 def embedding_distance(recognizer: nn.Module, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """The same for embeddings `[B, D]`, as of `embed`."""
+    """The same for the embeddings `[B, D]` that `embed` returns."""
     a, b = a.float(), b.float()
     if recognizer.config.distance == "cosine":
         return 1 - F.cosine_similarity(a, b)

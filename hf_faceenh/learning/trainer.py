@@ -2,7 +2,7 @@
 
 `Trainer` is the method and reads from top to bottom. What it puts together stands beside it, each piece with tests of
 its own: `acquisition` (samples), `learner` (networks, optimisers), `schedule` (phases, learning rate, end),
-`curriculum` (coefficients), `pruning` (reduction), `agreement` (between processes), `validation`, `records`,
+`curriculum` (coefficients), `reduction` (channels), `agreement` (between processes), `validation`, `records`,
 `checkpoints`.
 """
 
@@ -162,7 +162,7 @@ class Trainer:
         return decision, reduction
 
     def reduce(self) -> Reduction:
-        """A ratio per layer, trials, relaxation, as of `Reducer.reduce`; the learner goes on with what is left."""
+        """A ratio per layer, trials and relaxation (see `Reducer.reduce`); the learner continues with the result."""
         reduction = self.reducer.reduce(
             self.learner.plain,
             list(self.acquisition.held),

@@ -101,7 +101,7 @@ def _read(file: BinaryIO, name: str, max_pixels: int) -> LoadedImage:
 
 
 def _decode(image: Image.Image, name: str, max_pixels: int, file: BinaryIO | None = None) -> LoadedImage:
-    """`file`: what `image` was opened from, to read 16-bit colour from again, of which Pillow keeps 8 bits."""
+    """`file`: what `image` was opened from, to read 16-bit colour from again, since Pillow keeps only 8 bits."""
     _check_size(image, name, max_pixels)
     deep_colour = any(";16" in str(tile) for tile in getattr(image, "tile", ())) and image.mode in ("RGB", "RGBA")
     try:
@@ -129,7 +129,7 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
 
 
 def _deeper(planes: np.ndarray, alpha: np.ndarray | None, file: BinaryIO) -> tuple[np.ndarray, np.ndarray | None]:
-    """The 16 bits of a colour picture of which Pillow gave the upper 8; those 8 where OpenCV reads something else
+    """The 16 bits of a colour picture whose upper 8 Pillow gave; those 8 where OpenCV reads something else
     (or where the colours have been converted)."""
     shallow = planes if alpha is None else np.concatenate([planes, alpha])
     file.seek(0)
