@@ -15,9 +15,11 @@ def parameter_count(network: torch.nn.Module) -> int:
 def multiply_accumulates(network: torch.nn.Module, shape: Sequence[int]) -> int:
     """Those of convolutions and matrix products for one input of `shape`. Counted on the meta device: nothing is
     computed, and `network` may be there already."""
-    dtype = next(network.parameters()).dtype
+    parameter = next(network.parameters())
+    if not parameter.is_meta:
+        network = copy.deepcopy(network).to("meta")
     with torch.no_grad(), multiply_accumulates_within() as count:
-        copy.deepcopy(network).to("meta")(torch.empty(*shape, dtype=dtype, device="meta"))
+        network(torch.empty(*shape, dtype=parameter.dtype, device="meta"))
     return count()
 
 
