@@ -21,6 +21,8 @@ from transformers import AutoModel, AutoModelForSemanticSegmentation
 from hf_faceenh import FaceEnhancePipeline, FaceEnhancer, SuperResolver, hub
 from hf_faceenh.cli import main
 from hf_faceenh.loading import load_pipeline
+from hf_faceenh.model_card import model_card, own_rows
+from hf_faceenh.results import read_results
 
 ROOT = Path(__file__).parents[1]
 
@@ -155,7 +157,7 @@ def test_a_card_without_figures_says_so(exported):
 
 def test_the_cards_figures_come_from_the_evaluation(tiny):
     results = results_of(tiny.enhancer)
-    card = hub.model_card(tiny, results, "org/faces", "org/portraits")
+    card = model_card(tiny, results, "org/faces", "org/portraits")
     again = ModelCard(str(card))
     assert again.data.model_name == "faces" and again.data.metrics == ["psnr", "landmarks"]
     assert again.data.datasets == ["org/portraits", hub.WIDER_FACE]
@@ -171,25 +173,25 @@ def test_the_cards_figures_come_from_the_evaluation(tiny):
 
 def test_figures_of_another_model_are_refused(tiny):
     side_by_side = results_of(tiny.enhancer, other=123)
-    assert {row["model"] for row in hub.own_rows(side_by_side, tiny.enhancer)} == {"input", "run/enhancer"}
+    assert {row["model"] for row in own_rows(side_by_side, tiny.enhancer)} == {"input", "run/enhancer"}
     with pytest.raises(ValueError, match="figures of 0 models"):
-        hub.own_rows(results_of(tiny_enhancer(16)), tiny.enhancer)
+        own_rows(results_of(tiny_enhancer(16)), tiny.enhancer)
     with pytest.raises(ValueError, match="figures of 2 models"):
-        hub.own_rows({"rows": side_by_side["rows"]}, tiny.enhancer)
+        own_rows({"rows": side_by_side["rows"]}, tiny.enhancer)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"rows": [1]}', '{"rows": [{"model": "a"}]}'])
 def test_what_is_no_evaluation_is_refused(tmp_path, text):
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(ValueError, match="not a results.json of training/evaluate.py"):
-        hub.read_results(tmp_path / "results.json")
+        read_results(tmp_path / "results.json")
 
 
 def test_the_card_tells_the_packages_own_weights_from_others(bundled):
-    ours = hub.model_card(bundled, repo_id="org/faces")
+    ours = model_card(bundled, repo_id="org/faces")
     assert ours.data.license == "apache-2.0" and "trained from nothing" in ours.text
     assert "mostly frontal and smiling" in ours.text and "exchanged" not in ours.text
-    mixed = hub.model_card(tiny_pipeline(bundled, parser=bundled.parser))
+    mixed = model_card(tiny_pipeline(bundled, parser=bundled.parser))
     assert "**Enhancer**: exchanged" in mixed.text and "**Parser**: trained" in mixed.text
 
 

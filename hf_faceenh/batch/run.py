@@ -15,8 +15,9 @@ from huggingface_hub.utils import disable_progress_bars
 
 from hf_faceenh.batch.collection import Collection, load_collection
 from hf_faceenh.batch.output import Folder, Repository, open_output
+from hf_faceenh.batch.process import Process
 from hf_faceenh.batch.shards import check_columns, output_features
-from hf_faceenh.batch.work import Process, Work
+from hf_faceenh.batch.work import Work
 from hf_faceenh.commands import pipeline_options
 from hf_faceenh.loading import load_pipeline
 from hf_faceenh.pipeline import FaceEnhancePipeline

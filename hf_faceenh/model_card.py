@@ -1,0 +1,147 @@
+"""The model card of a pipeline's repository: `repository/model_card.md`, filled in from the components and from what
+training/evaluate.py measured."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelCard
+from torch import nn
+
+from hf_faceenh.components import component_rows
+from hf_faceenh.faces import LARGEST_FACE
+from hf_faceenh.learning.tables import INPUT, METRICS, Metric, model_index_results
+from hf_faceenh.models.costs import parameter_count
+from hf_faceenh.pipeline import FaceEnhancePipeline
+from hf_faceenh.results import read_results
+from hf_faceenh.serialization import BUNDLED, OURS
+
+REPOSITORY = Path(__file__).parent / "repository"
+EXAMPLE = "examples/astronaut.jpg"  # in the repository
+PERMISSIVE = "Apache-2.0 BSD-3-Clause CC0-1.0 MIT".split()
+WIDER_FACE = "CUHK-CSE/wider_face"  # on which the bundled detector was trained, as the Hub calls it
+
+
+def model_card(
+    pipeline: FaceEnhancePipeline,
+    results: Mapping[str, Any] | None = None,
+    repo_id: str = "hf-faceenh",
+    dataset: str | None = None,
+) -> ModelCard:
+    """The filled template; see `export` for the arguments and errors."""
+    networks = {name: model for name, model in pipeline.components.items() if isinstance(model, nn.Module)}
+    bundled = {name for name, model in networks.items() if is_bundled(name, model)}
+    if results is None and "enhancer" in bundled and (BUNDLED / "results.json").is_file():
+        results = read_results(BUNDLED / "results.json")
+    rows = own_rows(results, networks["enhancer"]) if results else []
+    licences = {str(getattr(model.config, "license", None)).split(" ")[0] for model in networks.values()}
+    unclear = bool(licences - set(PERMISSIVE))
+
+    template = ModelCard.load(REPOSITORY / "model_card.md")
+    data, name = template.data, repo_id.split("/")[-1]
+    data.license = "other" if unclear else "apache-2.0"
+    if unclear:
+        data.license_name, data.license_link = "licences-of-the-components", "README.md"
+    detector = WIDER_FACE if "detector" in bundled else None
+    data.datasets = list(filter(None, (dataset, detector))) or None
+    if rows:
+        data.model_name = name
+        data.metrics = list(dict.fromkeys(metric for row in rows for metric in row["metrics"]))
+        data.eval_results = model_index_results(rows)
+    return ModelCard.from_template(
+        data,
+        template_str="---\n{{ card_data }}\n---\n" + template.text,
+        model_name=name,
+        repo_id=repo_id,
+        bundled=bundled,
+        components=_described(networks),
+        dataset=dataset,
+        evaluation=evaluation(results, rows) if rows else None,
+        example=EXAMPLE if pipeline.detector is not None else None,
+        politicians=bool(bundled - {"detector"}),
+        largest_face=round(LARGEST_FACE * pipeline.enhancer.config.sample_size),
+        sample_size=pipeline.enhancer.config.sample_size,
+        unclear=unclear,
+    )
+
+
+def is_bundled(name: str, model: nn.Module) -> bool:
+    """Whether a component's weights are those that come with the package."""
+    config = json.loads((BUNDLED / name / "config.json").read_text())
+    if type(model).__name__ not in (config.get("_class_name"), *config.get("architectures", ())):
+        return False
+    theirs = type(model).from_pretrained(BUNDLED / name, dtype=torch.float32).state_dict()
+    ours = model.state_dict()
+    return theirs.keys() == ours.keys() and all(
+        ours[name].shape == tensor.shape and torch.equal(ours[name].cpu(), tensor) for name, tensor in theirs.items()
+    )
+
+
+def _described(networks: Mapping[str, nn.Module]) -> dict[str, dict[str, str]]:
+    columns = ("class_name", "parameters", "gmac", "licence")
+    described = {role: dict(zip(columns, cells, strict=True)) for role, *cells in component_rows(networks)}
+    for row in described.values():
+        row["library"] = "hf_faceenh" if row["class_name"] in OURS else "transformers"
+    return described
+
+
+def own_rows(results: Mapping[str, Any], enhancer: nn.Module) -> list[dict[str, Any]]:
+    """The rows of `enhancer` and of the input, out of figures that may be those of several models side by side.
+
+    Raises:
+        ValueError: where they do not tell which are the enhancer's.
+    """
+    size = parameter_count(enhancer)
+    names = {row["model"] for row in results["rows"]} - {INPUT}
+    if models := results.get("models"):
+        names = {name for name in names if models.get(name, {}).get("parameters") == size}
+    if len(names) != 1:
+        raise ValueError(
+            f"The results hold the figures of {len(names)} models with this enhancer's {size} parameters; expected "
+            "those of one. Measure it with training/evaluate.py."
+        )
+    return [row for row in results["rows"] if row["model"] in {INPUT, *names}]
+
+
+def evaluation(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Tables and the command that makes them, as Markdown.
+
+    Args:
+        results: of evaluate.py.
+        rows: of one model and of the input.
+    """
+    by_model = {(row["level"], row["model"] == INPUT): row["metrics"] for row in rows}
+    levels = list(dict.fromkeys(row["level"] for row in rows))
+    lines = ["| faces | metric | input | enhanced | difference |", "| --- | --- | --- | --- | --- |"]
+    for level in levels:
+        for name, figures in by_model[level, False].items():
+            metric = METRICS[name]
+            before = by_model.get((level, True), {}).get(name)
+            cells = _cell(metric, before), _cell(metric, figures), _cell(metric, figures.get("difference"), "+")
+            lines.append(f"| {level} | {metric.title} | {' | '.join(cells)} |")
+    pictures = max(row["pictures"] for row in rows)
+    size = f" at {results['size']} px" if "size" in results else ""
+    parts = [
+        f"Measured on {pictures} degraded faces{size} against the sharp ones: mean and 95 % bootstrap interval over "
+        "the faces. `input` is the degraded face, upscaled with bicubic interpolation.",
+        "\n".join(lines),
+        *(f"{METRICS[name].heading}: {note}." for name, note in results.get("notes", {}).items()),
+    ]
+    for model in {row["model"] for row in rows} & results.get("models", {}).keys():
+        seconds = results["models"][model]["seconds_per_face"]
+        parts.append(
+            f"{seconds:.3f} s per face on {results['device']} with {results['threads']} CPU threads, "
+            f"{results['batch_size']} faces at once."
+        )
+    measured = by_model[levels[0], False]
+    options = {"identity": " --recognizer RECOGNIZER", "perceptual": " --backbone BACKBONE"}
+    more = "".join(option for name, option in options.items() if name in measured)
+    folders = " ".join(f"DEGRADED/{level}" for level in levels if level != "overall")
+    parts.append(f"`python training/evaluate.py --hq SHARP --lq {folders} --model FOLDER{more} --output_dir OUT`")
+    return "\n\n".join(parts)
+
+
+def _cell(metric: Metric, figures: Mapping[str, Any] | None, sign: str = "") -> str:
+    return "–" if figures is None or figures["mean"] is None else metric.cell(figures, sign)
