@@ -96,15 +96,17 @@ def test_components_are_found_by_their_class_wherever_they_once_lived(saved, tmp
     assert type(pipe.image_processor) is FaceImageProcessor
     assert pipe.config.image_processor == (FaceImageProcessor.__module__, "FaceImageProcessor")
     pipe.save_pretrained(tmp_path / "again")
-    assert (tmp_path / "again" / "model_index.json").read_text() == (saved / "model_index.json").read_text()
+    again, first = (json.loads((path / "model_index.json").read_text()) for path in (tmp_path / "again", saved))
+    again.pop("_name_or_path", None)
+    assert again == first
 
 
 def test_a_component_of_another_library_stays_one(saved, tmp_path):
     shutil.copytree(saved, tmp_path / "other")
     path = tmp_path / "other" / "model_index.json"
-    path.write_text(
-        path.read_text().replace('"enhancer",\n    "FaceEnhancer"', '"elsewhere.models",\n    "FaceEnhancer"')
-    )
+    index = json.loads(path.read_text())
+    index["enhancer"][0] = "elsewhere.models"
+    path.write_text(json.dumps(index))
     with pytest.raises(ValueError, match="elsewhere.models"):
         FaceEnhancePipeline.from_pretrained(tmp_path / "other")
 

@@ -241,7 +241,7 @@ def wrong(tmp_path_factory, data):
         (["--model", "{models}/backbone"], "expected FaceEnhancer or GPENFaceEnhancer"),
         (["--model", "input"], r"write \./input"),
         (["--recognizer", "{models}/backbone"], "MobileNetV2Model is no face recognizer"),
-        (["--recognizer", "{models}/gpen"], "--recognizer .*gpen is no transformers model"),
+        (["--recognizer", "{models}/gpen"], "gpen holds no face recognizer that can be loaded"),
         (["--backbone", "{models}/recognizer"], "FaceRecognizer is no perceptual backbone"),
         (["--metadata", "{wrong}/few.jsonl"], "no landmarks for 2 faces, such as b.png"),
         (["--metadata", "{wrong}/four.jsonl"], "line 1: expected a JSON object with file_name and five landmarks"),

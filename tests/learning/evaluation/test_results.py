@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from hf_faceenh.learning.evaluation import Evaluation, markdown, measuring, results_of, save_results
+from hf_faceenh.learning.sheets import HEADER
 
 
 @pytest.fixture
@@ -36,4 +37,4 @@ def test_what_is_not_a_number_is_null_and_left_out_of_the_means(evaluation, tmp_
 
 
 def test_a_sheet_has_a_column_for_the_input_and_one_for_the_sharp_faces(evaluation):
-    assert evaluation.sheet.shape == (measuring.HEADER + 2 * 8, 2 * 8, 3)
+    assert evaluation.sheet.shape == (HEADER + 2 * 8, 2 * 8, 3)
