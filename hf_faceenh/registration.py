@@ -1,8 +1,8 @@
 """transformers' Auto classes know our recognizer as soon as this package is imported, although that imports no torch.
 
-`AutoModel.register` needs transformers, torch and the class: seconds, which a mistake on the command line shall not
-cost. transformers has no other place for a model of another package: no entry points, and a folder's `auto_map` asks
-for `trust_remote_code`. So the one import that has to be waited for, that of the Auto classes, is watched.
+`AutoModel.register` needs transformers, torch and the class: seconds that a mistake on the command line should not
+cost. transformers knows no other way to add a package's model: it has no entry points, and a folder's `auto_map` asks
+for `trust_remote_code`. So we watch for the import of the Auto classes, and register right after it.
 """
 
 import importlib
@@ -13,7 +13,7 @@ AUTO = "transformers.models.auto.modeling_auto"
 
 
 class AutoClassesFinder:
-    """Finds the module of the Auto classes where it is, and has ours imported right after it."""
+    """Finds the module of the Auto classes where it always is, and has our recognizer imported right after it."""
 
     def find_spec(self, name: str, path=None, target=None) -> ModuleSpec | None:
         spec = PathFinder.find_spec(name, path) if name == AUTO else None
