@@ -1,4 +1,4 @@
-"""Files and folders: checks before work begins, writing whole or not at all, and JSON that every reader understands."""
+"""Files and folders: checks before work begins, writing whole or not at all, JSON that every reader understands."""
 
 import contextlib
 import json

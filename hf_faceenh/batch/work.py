@@ -62,7 +62,7 @@ class Work:
     keep only a few pictures ahead of the next.
 
     Args:
-        process: which of them.
+        process: which of the run's processes this is.
         pipe: to enhance with.
         options: keyword arguments of its call.
         collection: the pictures.
@@ -116,7 +116,7 @@ class Work:
         return self._conclude()
 
     def _make_shards(self, finished: Mapping[str, Any], bar: tqdm, signals: Sequence[signal.Signals]) -> None:
-        """Leaves the last of the writing to the thread that writes."""
+        """Makes the shards, but for what the writing thread has still to do at the end."""
         events = self.collection.read(self.process.rank, self.process.world_size, finished)
         read = ahead(self.reading, self._next, itertools.repeat(events), self.batch_size)
         read = itertools.takewhile(lambda event: event is not None, read)
@@ -140,10 +140,10 @@ class Work:
             return next(events, None)
 
     def _decode(self, event: Row | End) -> tuple[Row | End, LoadedImage | str | None]:
-        """The event with its picture, or with what is wrong with that.
+        """The event with its picture, or with what is wrong with the picture.
 
         Raises:
-            Stopped: where the dataset cannot be reached, which is no fault of the picture.
+            Stopped: where the dataset itself cannot be reached.
         """
         if isinstance(event, End):
             return event, None
@@ -210,7 +210,7 @@ class Work:
             torch.cuda.synchronize()
 
     def _later(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Leaves something to the thread that writes, which stays at most a shard behind."""
+        """Leaves a call to the writing thread, which stays at most one shard behind."""
         self.tasks.append(self.writing.submit(self._write, function, *arguments))
         while self.tasks and (self.tasks[0].done() or len(self.tasks) > self.collection.shard_size):
             self._settle_first()
@@ -239,8 +239,8 @@ class Work:
         self.failed += len(record["failed"])
 
     def _conclude(self) -> int:
-        """Only the last of the processes says that there were bad pictures, by its exit status: with a process that
-        fails, launchers end the others."""
+        """The exit status. Only the last process to end tells of bad pictures by its status: launchers
+        end all other processes when one fails."""
         progress = list_failed(self.output)
         if not self.collection.is_whole(progress):
             self.process.say("the other processes are not yet at their end. If one has failed, run the command again.")

@@ -128,8 +128,8 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
 
 
 def _deeper(planes: np.ndarray, alpha: np.ndarray | None, file: BinaryIO) -> tuple[np.ndarray, np.ndarray | None]:
-    """All 16 bits of a colour picture of which Pillow gave the upper 8; only those where OpenCV reads something else, or
-    where the colours have been converted."""
+    """All 16 bits of a colour picture of which Pillow gave the upper 8; only those if OpenCV reads something else or
+    the colours have been converted."""
     shallow = planes if alpha is None else np.concatenate([planes, alpha])
     file.seek(0)
     deep = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
