@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_faceenh.commands import Parser, add_pipeline_options, pipeline_options, quietly
 from hf_faceenh.errors import one_line
-from hf_faceenh.files import check_empty
+from hf_faceenh.files import check_empty, why_unreadable
 from hf_faceenh.jobs import Job, enhance_one, plan, refusals, remark
 from hf_faceenh.loading import check_model, check_pipeline, load_pipeline, load_single
 from hf_faceenh.pictures import PICTURE_ERRORS
@@ -55,7 +55,7 @@ def enhance(args: argparse.Namespace) -> int:
 
 
 def _progress(jobs: list[Job]) -> "contextlib.AbstractContextManager[list[Job] | tqdm]":
-    """The jobs; where there are several, with a bar that shows how many are done."""
+    """The jobs; if there are several, with a bar that shows how many are done."""
     if len(jobs) == 1:
         return contextlib.nullcontext(jobs)
     from tqdm import tqdm
@@ -69,11 +69,10 @@ def _named(picture: Path | str, remark: str) -> str:
 
 def convert(args: argparse.Namespace) -> int:
     source, target = Path(args.source), Path(args.target)
-    # The library says the same; here it is said before torch is imported.
+    # The library checks the same; this is before torch is imported.
     if target.exists():
         raise FileExistsError(f"{target} exists already; choose another target, or remove it first.")
-    if not source.is_file():
-        reason = "this is a folder, not a file" if source.exists() else "there is no such file"
+    if reason := why_unreadable(source):
         raise OSError(f"{source}: {reason}.")
     from hf_faceenh.components import licence, parameters
     from hf_faceenh.convert import convert
@@ -115,7 +114,7 @@ def export(args: argparse.Namespace) -> int:
 
 
 class Version(argparse.Action):
-    """Looks up the version only when it is asked for: that takes as long as the rest of the start."""
+    """Looks up the version only when it is asked for: the look-up takes as long as the rest of the start."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         import importlib.metadata

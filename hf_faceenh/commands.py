@@ -1,4 +1,4 @@
-"""What the command lines of the package share: spelling of options, those of the pipeline, one line for a mistake."""
+"""What the package's command lines share: how options are spelled, the pipeline's options, one line for a mistake."""
 
 import argparse
 import logging
@@ -18,7 +18,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
         words = list(sys.argv[1:] if args is None else args)
-        end = words.index("--") if "--" in words else len(words)  # behind it are names of files
+        end = words.index("--") if "--" in words else len(words)  # after it come names of files
         return super().parse_known_args([*map(_dashed, words[:end]), *words[end:]], namespace)
 
 
@@ -29,7 +29,7 @@ def _dashed(word: str) -> str:
 
 
 def number(kind: Callable[[str], float], low: float, high: float = math.inf) -> Callable[[str], float]:
-    """A type for argparse."""
+    """A type for argparse: a number in [low, high]."""
 
     def parse(text: str) -> float:
         value = kind(text)
@@ -37,12 +37,12 @@ def number(kind: Callable[[str], float], low: float, high: float = math.inf) -> 
             raise argparse.ArgumentTypeError(f"{text} is not in [{low}, {high}]")
         return value
 
-    parse.__name__ = kind.__name__  # which argparse names where the text is no number
+    parse.__name__ = kind.__name__  # argparse names it where the text is not a number
     return parse
 
 
 def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
-    """What a command line can say about the pipeline's call, for `pipeline_options`."""
+    """Adds the options that become arguments of the pipeline's call; `pipeline_options` reads them."""
     add = parser.add_argument
     add("--upscale", type=int, default=2, choices=(1, 2, 4), help="how many times larger (2)")
     add("--strength", type=number(float, 0, 1), default=1.0, help="0 keeps the old face, 1 takes the new one (1)")
@@ -53,7 +53,7 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
 
 
 def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What the command line says about the pipeline's call, as its keyword arguments."""
+    """The keyword arguments of the pipeline's call that the command line gives."""
     options = {name: getattr(args, name) for name in ("upscale", "strength", "aligned", "max_faces")}
     options["restore_background"] = not args.no_background
     if args.min_face_size is not None:
@@ -62,8 +62,8 @@ def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def quietly(command: Callable[[], int]) -> int:
-    """Runs a command, which gives the exit status; makes one line of an interrupt and of what a user can mend."""
-    logging.disable(logging.ERROR)  # the libraries' chatter: what matters they raise
+    """Runs a command and returns its exit status; an interrupt, or a mistake of the user's, becomes one line."""
+    logging.disable(logging.ERROR)  # the libraries' chatter; what matters is raised
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

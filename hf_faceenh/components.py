@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from hf_faceenh.enhancing import PARSER_SIZE
 from hf_faceenh.models.costs import multiply_accumulates, parameter_count
 
 
@@ -18,9 +19,9 @@ def component_rows(components: Mapping[str, Any]) -> list[tuple[str, str, str, s
 
 
 def gmac(role: str, model: torch.nn.Module) -> str:
-    """Thousand million multiply-accumulates per face or megapixel, by the network's role."""
+    """Billions of multiply-accumulates per face or per megapixel, depending on the network's role."""
     if role in ("enhancer", "parser"):
-        unit, side, share = "face", getattr(model.config, "sample_size", 512), 1
+        unit, side, share = "face", getattr(model.config, "sample_size", PARSER_SIZE), 1
     elif role in ("detector", "super_resolver"):
         unit, side, share = "megapixel", 1024, 1e6 / 1024**2
     else:

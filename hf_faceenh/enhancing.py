@@ -1,20 +1,22 @@
-"""Aligned face → enhanced face → how likely each pixel is which region of it."""
+"""Aligned face → enhanced face → the probability of each region at each pixel."""
 
 import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+PARSER_SIZE = 512  # px, the side of a parser's input where its config has no `sample_size`
+
 
 def enhance(enhancer: torch.nn.Module, crops: torch.Tensor) -> torch.Tensor:
-    """Faces `[B, 3, S, S]` in [0, 1], to the same."""
+    """Faces `[B, 3, S, S]` in [0, 1] → the same, enhanced."""
     output = enhancer((crops * 2 - 1).to(enhancer.dtype)).sample.float()
     return ((output + 1) / 2).clamp(0, 1)
 
 
 def parse(parser: PreTrainedModel, faces: torch.Tensor) -> torch.Tensor:
-    """Faces `[B, 3, S, S]` in [0, 1] → each label's probability `[B, L, S, S]`."""
-    side = getattr(parser.config, "sample_size", 512)
+    """Faces `[B, 3, S, S]` in [0, 1] → the probability of each label `[B, L, S, S]`."""
+    side = getattr(parser.config, "sample_size", PARSER_SIZE)
     mean = faces.new_tensor(IMAGENET_DEFAULT_MEAN)[:, None, None]
     std = faces.new_tensor(IMAGENET_DEFAULT_STD)[:, None, None]
     pixel_values = F.interpolate((faces - mean) / std, size=(side, side), mode="bilinear", antialias=True)

@@ -15,8 +15,8 @@ def explained(
 ) -> Iterator[None]:
     """Turns an error of a library into one of ours: "`what`: the library's reason" in one line, as a `kind`.
 
-    For libraries that document no exceptions and raise a dozen kinds. An error that already is a `kind` passes
-    through only if `of` does not name it.
+    For libraries that document no exceptions and raise a dozen kinds. An error that is already a `kind` is
+    turned too, unless `of` leaves it out.
     """
     try:
         yield

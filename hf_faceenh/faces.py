@@ -14,7 +14,7 @@ from hf_faceenh.models import FaceDetections, FaceDetector
 
 logger = logging.get_logger(__name__)
 
-# A face with more pixels than the enhancer gives would lose by it; this much more is made up for by what it restores.
+# A face with more pixels than the enhancer gives loses detail; up to this factor, what it gains outweighs the loss.
 LARGEST_FACE = 1.25
 
 
@@ -36,7 +36,7 @@ class Reason(StrEnum):
         return member
 
     def sentence(self, size: float | None = None, limit: float | None = None) -> str:
-        """What a user is told; `size` is the side of the crop in px, `limit` what it missed."""
+        """What a user is told; `size` is the side of the crop in px, `limit` the bound that it missed."""
         return self.template.format(size=size, limit=limit)
 
 
@@ -88,7 +88,7 @@ def find_faces(detector: FaceDetector, pixels: torch.Tensor, size: int, threshol
 
 
 def whole_picture(pixels: torch.Tensor, size: int) -> Found:
-    """The same for a picture that is one aligned crop.
+    """The one face of a picture that is an aligned crop, and its transform.
 
     Raises:
         ValueError: where it is not square.
@@ -125,7 +125,7 @@ class Limits:
 
 
 def choices(only_faces: Sequence[Sequence[int]] | None, pictures: int) -> Sequence[Sequence[int] | None]:
-    """For each of so many pictures the faces that were asked for; `None` for all.
+    """The faces that were asked for in each of `pictures` pictures; `None` for all.
 
     Raises:
         FaceChoiceError: where `only_faces` is not one list per picture.
@@ -138,15 +138,15 @@ def choices(only_faces: Sequence[Sequence[int]] | None, pictures: int) -> Sequen
 
 
 def choose(faces: Sequence[EnhancedFace], only: Sequence[int] | None, limits: Limits) -> list[EnhancedFace]:
-    """The records of one picture, in which stands for every face that is left alone why.
+    """The records of one picture; those of faces that are left alone now say why.
 
     Args:
         faces: all faces of the picture.
-        only: the places of those that were asked for; `None` for all.
+        only: the indices of those that were asked for; `None` for all.
         limits: which of these are enhanced.
 
     Raises:
-        FaceChoiceError: where a place in `only` is that of no face.
+        FaceChoiceError: where `only` has an index of no face.
     """
     if unknown := set(only or ()) - set(range(len(faces))):
         raise FaceChoiceError(
@@ -163,14 +163,14 @@ def choose(faces: Sequence[EnhancedFace], only: Sequence[int] | None, limits: Li
         return face
 
     faces = [checked(index, face) for index, face in enumerate(faces)]
-    by_size = sorted((index for index in wanted(faces)), key=lambda index: faces[index].size, reverse=True)
+    by_size = sorted(wanted(faces), key=lambda index: faces[index].size, reverse=True)
     for index in by_size[limits.max_faces :] if limits.max_faces is not None else ():
         faces[index] = _left_alone(faces[index], Reason.SURPLUS, limits.max_faces)
     return faces
 
 
 def wanted(faces: Sequence[EnhancedFace]) -> list[int]:
-    """The places of the faces that are to be enhanced."""
+    """The indices of the faces that are to be enhanced."""
     return [index for index, face in enumerate(faces) if face.reason is None]
 
 
@@ -183,8 +183,9 @@ def crop_both(
 ) -> torch.Tensor:
     """The aligned faces `[N, 3, S, S]`: the mean of the photograph's and, if there is one, the upscaled photograph's.
 
-    The one has all that is left of the face, the other less noise: what the enhancer makes of both is nearer to the
-    sharp face at light and medium damage, and as near at heavy damage. From the latter alone it would lose there.
+    The photograph has all that is left of the face, the upscaled one has less noise. From their mean the enhancer
+    comes nearer to the sharp face at light and medium damage, and as near at heavy damage; from the upscaled
+    photograph alone it would do worse at heavy damage.
     """
     crops = crop_faces(pixels, transforms, size)
     if upscaled is None:
@@ -201,7 +202,7 @@ def filled_in(
     parsing: torch.Tensor | None = None,
     mask: torch.Tensor | None = None,
 ) -> EnhancedFace:
-    """The record with the pictures that are given: crop and enhanced `[3, S, S]`, labels and mask `[S, S]`."""
+    """The record with those pictures that are given: crop and enhanced `[3, S, S]`, labels and mask `[S, S]`."""
     shown = {name: show(pixels) for name, pixels in (("crop", crop), ("enhanced", enhanced)) if pixels is not None}
     maps = {name: each.cpu().numpy() for name, each in (("parsing", parsing), ("mask", mask)) if each is not None}
     return replace(face, **shown, **maps)

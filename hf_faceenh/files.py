@@ -1,4 +1,4 @@
-"""Writing files and folders whole or not at all, and JSON that every reader understands."""
+"""Files and folders: checks before work begins, writing whole or not at all, JSON that every reader understands."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ def written_whole(target: str | os.PathLike) -> Iterator[Path]:
     """A path beside `target` to write a file or a folder to; it takes the place of `target` when the block ends.
 
     If the block raises, `target` stays as it was and nothing is left beside it. A process that is killed leaves a
-    hidden `.part` behind, and never a `target` that is half there.
+    hidden `.part` behind, but never half a `target`.
 
     Raises:
         OSError: whatever keeps the new file or folder from its place.
@@ -44,7 +44,7 @@ def _replace_folder(new: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """A file or folder, if it is there."""
+    """Removes a file or folder, if it is there."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -52,17 +52,33 @@ def remove(path: Path) -> None:
 
 
 def check_empty(folder: Path) -> None:
-    """For a folder that is to be made: it may be there, but not with anything in it.
+    """Checks that a folder can be made: it must be empty if it is there.
 
     Raises:
-        FileExistsError: where there is something already.
+        FileExistsError: for a file, or a folder that holds something.
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists already and is not an empty folder. Choose another.")
 
 
+def refuse_file(name: str | os.PathLike) -> None:
+    """
+    Raises:
+        ValueError: for a file, such as a published checkpoint, where a model's folder or Hub name is expected.
+    """
+    if Path(name).is_file():
+        raise ValueError(f"{name} is a file; expected a folder. Make one with: hf-faceenh convert {name} FOLDER")
+
+
+def why_unreadable(file: Path) -> str | None:
+    """What is wrong with a file that is to be read; `None` if it is there."""
+    if file.is_file():
+        return None
+    return "this is a folder, not a file" if file.exists() else "there is no such file"
+
+
 def strict_json(value: object, indent: int | None = None) -> str:
-    """`value` as a line or lines of JSON, which knows neither NaN nor infinity: they become null."""
+    """`value` as JSON, which has neither NaN nor infinity: they become null. Ends with a line break."""
     return json.dumps(_without_nan(value), indent=indent, allow_nan=False) + "\n"
 
 

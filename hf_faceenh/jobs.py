@@ -1,6 +1,6 @@
-"""What a command has to do: one job for each picture. Planning them, and doing one.
+"""What a command has to do: one job for each picture. How jobs are planned, and how one is done.
 
-Planning and checking do without torch, so that a mistake is answered at once.
+Planning and checking do not import torch, so that a mistake is answered at once.
 """
 
 import glob
@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from hf_faceenh.pictures import SUFFIXES
+from hf_faceenh.pictures.formats import check_exists
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from hf_faceenh.faces import EnhancedFace
     from hf_faceenh.pictures import LoadedImage
-    from hf_faceenh.pipeline import EnhancedFace, FaceEnhancePipeline
+    from hf_faceenh.pipeline import FaceEnhancePipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +46,19 @@ class Job:
         return [path for path in (self.result, self.compare, *crops) if path and path.exists()]
 
     def check(self, overwrite: bool) -> None:
-        """Tells what can be told without opening the picture.
+        """Checks what can be checked without opening the picture.
 
         Raises:
             OSError: where the picture is missing, or a file exists that must not be replaced.
         """
         if not overwrite and (existing := self.existing()):
             raise FileExistsError(f"{existing[0]} exists already. Pass --overwrite, or choose another output.")
-        if isinstance(self.picture, Path) and not self.picture.exists():
-            raise FileNotFoundError(
-                f"There is no file {self.picture}. Check the path; a URL starts with http:// or https://."
-            )
+        if isinstance(self.picture, Path):
+            check_exists(self.picture)
 
 
 def refusals(jobs: Sequence[Job], overwrite: bool) -> dict[Job, OSError]:
-    """Why none of the jobs can be done; `{}` if some can. Without torch: there may be no need for a pipeline."""
+    """Why each of the jobs cannot be done; `{}` if one can, and so a pipeline is needed."""
     found = {}
     for job in jobs:
         try:
@@ -73,7 +73,7 @@ def refusals(jobs: Sequence[Job], overwrite: bool) -> dict[Job, OSError]:
 def expand(source: str, output: Path) -> list[tuple[Path | str, Path]]:
     """The pictures that a file, URL, folder or glob stands for, each with its path below `output`.
 
-    A folder is walked; hidden files are passed over, and so is `output` where it lies inside the folder. A missing
+    A folder is walked; hidden files are skipped, and so is `output` where it lies inside the folder. A missing
     file is kept, to be reported when its turn comes.
     """
     if source.lower().startswith(("http://", "https://")):
@@ -195,7 +195,7 @@ def described(face: "EnhancedFace") -> dict[str, Any]:
 
 
 def remark(faces: list[dict[str, Any]]) -> str | None:
-    """What the user may not expect of a result."""
+    """What may surprise the user about a result; `None` if nothing does."""
     if not faces:
         return "no face found; super-resolved only"
     reasons = [face["left_alone"] for face in faces if face["left_alone"]]

@@ -1,6 +1,6 @@
-"""The pipeline, or the one model, that a command line names.
+"""Loading the pipeline, or the one model, that a command line names.
 
-What takes no network to tell of a name is told before torch is imported.
+Whatever can be said of a name without the network is said before torch is imported.
 """
 
 import contextlib
@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_faceenh.errors import one_line
+from hf_faceenh.files import refuse_file
 
 if TYPE_CHECKING:
     import torch
 
     from hf_faceenh.pipeline import FaceEnhancePipeline
 
-# Which component of the pipeline a single model takes the place of.
+# Which component of the pipeline a single model replaces.
 ROLES = {
     "FaceEnhancer": "enhancer",
     "GPENFaceEnhancer": "enhancer",
@@ -29,7 +30,7 @@ INDEX = "model_index.json"  # which makes a folder a pipeline's
 
 
 def check_model(model: str | None) -> None:
-    """Refuses a name under which no model can be, as far as this machine alone can tell; `None` is the bundled one.
+    """Refuses a name that cannot be a model's, as far as this machine alone can tell; `None` is the bundled one.
 
     Raises:
         ValueError, OSError: with one line that says what is wrong and what to do.
@@ -37,8 +38,7 @@ def check_model(model: str | None) -> None:
     if model is None:
         return
     folder = Path(model)
-    if folder.is_file():
-        raise ValueError(f"{model} is a file; expected a folder. Make one with: hf-faceenh convert {model} FOLDER")
+    refuse_file(model)
     if folder.is_dir():
         if not any((folder / name).is_file() for name in (INDEX, "config.json")):
             raise OSError(f"Could not load {model}: there is neither {INDEX} nor config.json in it.")
@@ -52,7 +52,7 @@ def check_model(model: str | None) -> None:
 
 
 def check_pipeline(model: str | None) -> None:
-    """The same for what takes a pipeline or one of its components: a model of another kind is refused too."""
+    """As `check_model`; also refuses a folder whose one model has no place in a pipeline."""
     check_model(model)
     kind = single_class(model)
     if kind is not None and kind not in ROLES:
@@ -99,9 +99,9 @@ def load_pipeline(model: str | None = None, device: str = "auto", dtype: str = "
     """The pipeline to enhance with.
 
     Args:
-        model: a pipeline's folder or Hub id; or a folder that holds one single model, as `convert` writes it, which
-            then takes its place in the bundled pipeline. By default the bundled pipeline.
-        device: "auto" (the best that there is), "cuda", "mps" or "cpu".
+        model: a pipeline's folder or Hub id; or a folder that holds one model, as `convert` writes it, which then
+            takes its place in the bundled pipeline. By default the bundled pipeline.
+        device: "auto" (the best there is), "cuda", "mps" or "cpu".
         dtype: "float32", "float16" or "bfloat16".
 
     Raises:
@@ -142,7 +142,7 @@ def _check_dtype(device: str, dtype: str) -> None:
 
 
 def _device(name: str) -> str:
-    """A device that is there; for "auto" the best."""
+    """The device, if this machine has it; for "auto" the best one it has."""
     import torch
 
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -158,12 +158,12 @@ def _loading(model: str | Path) -> Iterator[None]:
     from diffusers.utils.logging import disable_progress_bar
     from transformers.utils import logging as transformers_logging
 
-    disable_progress_bar()  # of the loading; that of the pipeline is another
+    disable_progress_bar()  # of loading; the pipeline has a bar of its own
     transformers_logging.disable_progress_bar()
     try:
         yield
     except Exception as error:
         if Path(model).is_dir():
-            raise OSError(f"Could not load {model}: {error}") from error
+            raise OSError(f"Could not load {model}: {one_line(error)}") from error
         reason = one_line(error.__cause__ or error, 200)
         raise OSError(f"There is no folder {model}, and the Hugging Face Hub did not give it: {reason}") from error

@@ -1,4 +1,4 @@
-"""FaceEnhancePipeline: the way of one photograph, top to bottom."""
+"""FaceEnhancePipeline: the way of one photograph, told from top to bottom."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ class FaceEnhanceOutput(BaseOutput):
     Args:
         images: the results, in the order of the inputs, each as its input was (mode, alpha): a list of PIL pictures,
             of float32 `HxWxC` arrays or of `[C, H, W]` tensors in [0, 1], by `output_type`.
-        faces: for every picture its faces, largest score first.
+        faces: for every picture its faces, highest score first.
     """
 
     images: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]
@@ -77,7 +77,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
     ):
         super().__init__()
         self.register_modules(
-            enhancer=enhancer.to(memory_format=torch.channels_last),  # as its faces: a quarter faster on a CPU
+            enhancer=enhancer.to(memory_format=torch.channels_last),  # like its faces: a quarter faster on a CPU
             parser=parser,
             detector=detector,
             super_resolver=super_resolver,
@@ -118,20 +118,20 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 faces have more detail than the enhancer gives; no limit for aligned crops, whose caller chose.
                 `float("inf")` enhances all.
             max_faces: enhance only so many, the largest, of each picture.
-            only_faces: for every picture the faces to enhance, by their places in the output's `faces` (from 0); all
-                by default.
-            detection_threshold: least score of a face, in [0, 1].
+            only_faces: for every picture the faces to enhance, by their indices in the output's `faces`; all by
+                default.
+            detection_threshold: the lowest score that makes a face, in [0, 1].
             face_batch_size: faces that go through enhancer and parser at once.
             tile_size: side in px of the tiles that go through the super-resolver one by one.
             output_type: "pil", "np" or "pt".
             return_dict: return a `FaceEnhanceOutput`; else a tuple of its two entries.
             callback: called as `callback(stage, done, total)` when a stage begins and after each of its steps:
-                "detecting" counts pictures; "super-resolving", for each picture anew, its tiles; "enhancing" the faces
-                of all pictures; "fusing", for each picture anew, its faces. With several pictures the last three take
-                turns. To cancel the call, let it raise.
+                "detecting" counts pictures, "super-resolving" the tiles of one picture, "enhancing" the faces of all
+                pictures, "fusing" the faces of one picture. With several pictures the last three take turns. To cancel
+                the call, let it raise.
 
         Raises:
-            ValueError, TypeError, OSError: with one line that says what is wrong, expected and to do; among them
+            ValueError, TypeError, OSError: with one line: what is wrong, what was expected, what to do; among them
                 `faces.FaceChoiceError` for `only_faces`.
         """
         # 0. Check inputs

@@ -11,7 +11,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
     """A results.json of training/evaluate.py.
 
     Raises:
-        ValueError, OSError: with one line for a file that is missing or something else.
+        ValueError, OSError: in one line, for a file that is missing or holds something else.
     """
     wrong = (ValueError, TypeError, KeyError, AttributeError)
     with explained(f"{path} is not a results.json of training/evaluate.py", of=wrong):

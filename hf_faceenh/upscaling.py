@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from hf_faceenh.alignment import scale_of
 from hf_faceenh.models import SuperResolver
-from hf_faceenh.tiling import tile_count, tiled
+from hf_faceenh.tiling import ALIGNMENT, tile_count, tiled
 
 UPSCALES = (1, 2, 4)
 
@@ -29,9 +29,9 @@ class Upscaler:
     def __call__(
         self, pixels: torch.Tensor, factor: int, on_tile: Callable[[int, int], None] | None = None
     ) -> torch.Tensor:
-        """`[3, H, W]` in [0, 1] → `[3, fH, fW]`: the super-resolver as often as it takes, then to the wanted size.
+        """`[3, H, W]` in [0, 1] → `[3, fH, fW]`: as many passes as it takes, then resampling to the wanted size.
 
-        `on_tile` is called as `on_tile(done, total)` when the work begins and after each tile.
+        `on_tile` is called as `on_tile(done, total)` when the work begins and after each tile of a super-resolver.
         """
         if self.super_resolver is None:
             return bicubic(pixels, factor)
@@ -52,17 +52,17 @@ class Upscaler:
         return 0 if self.super_resolver is None else tile_count(height, width, self.tile_size, self.overlap(factor))
 
     def passes(self, factor: int) -> int:
-        """How often the super-resolver runs to reach `factor`; once at least, for it also cleans."""
+        """How often the super-resolver runs to reach `factor`; at least once, because it also cleans."""
         scale = self.super_resolver.config.scale
         return 1 if scale == 1 else max(1, math.ceil(math.log(factor, scale)))
 
     def overlap(self, factor: int) -> int:
-        """Context px of a tile: all that the super-resolver sees; an eighth of the tile where that is too much, as for
-        RRDB, which sees hundreds of px but hardly uses those far away."""
+        """Context px of a tile: as far as the super-resolver sees; an eighth of the tile where that is too far, as for
+        RRDB, which sees hundreds of px but hardly uses the distant ones."""
         radius, scale = self.super_resolver.receptive_radius, self.super_resolver.config.scale
         seen = sum(math.ceil(radius / scale**done) for done in range(self.passes(factor)))
         seen += 2  # what resampling to the wanted size sees
-        largest = (self.tile_size - 4) // 4  # that `tiled` takes
+        largest = (self.tile_size - ALIGNMENT) // 4  # that `tiled` takes
         return seen if seen <= largest else self.tile_size // 8
 
     def _network(self, tile: torch.Tensor, factor: int) -> torch.Tensor:

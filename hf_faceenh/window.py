@@ -1,4 +1,4 @@
-"""Photographs on their way: as many at once as memory allows, so that their faces share the networks' batches."""
+"""Photographs on their way: as many at once as memory allows, so that their faces share batches."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +46,7 @@ class Photograph:
 
     @property
     def wanted(self) -> list[int]:
-        """The places of the faces that are enhanced."""
+        """The indices of the faces that are enhanced."""
         return wanted(self.faces)
 
     @property
@@ -77,19 +77,19 @@ class Photograph:
         mask: torch.Tensor,
         show: Show,
     ) -> None:
-        """Takes in what was made of a face: of crop and labels only what its record needs."""
+        """Keeps what was made of a face; of crop and labels only what its record needs."""
         self.enhanced.append(enhanced)
         self.masks.append(mask)
         self.faces[index] = filled_in(self.faces[index], show, crop=crop, parsing=labels, mask=mask[0])
 
     def records(self, show: Show) -> list[EnhancedFace]:
-        """The records, complete; takes the enhanced faces out, so that they are not in memory twice."""
+        """The complete records. Empties `enhanced`, so that no face is in memory twice."""
         for index in self.wanted:
             self.faces[index] = filled_in(self.faces[index], show, enhanced=self.enhanced.pop(0))
         return self.faces
 
 
-Face = tuple[Photograph, int]  # and the face's place in it
+Face = tuple[Photograph, int]  # and the face's index in it
 
 
 def walk(
@@ -101,8 +101,8 @@ def walk(
 ) -> Iterator[Photograph]:
     """Every photograph, in order, as soon as all its faces are enhanced.
 
-    Faces wait until a batch is full, be it with those of the photographs that follow. Only where the next photograph
-    would make more than `largest` pixels wait for their faces, these go as they are.
+    Faces wait until those of the following photographs have filled the batch. Only if the next photograph would bring
+    more than `largest` pixels on their way, the faces that wait go in a smaller batch.
 
     Args:
         photographs: is emptied, so that none is in memory for longer than it is needed.
@@ -115,7 +115,7 @@ def walk(
     faces: deque[Face] = deque()
 
     def enhance_while(fewest: int) -> Iterator[Photograph]:
-        """Enhances as long as at least so many faces wait; then the photographs that are done."""
+        """Enhances while at least `fewest` faces wait; then yields the photographs that are done."""
         while len(faces) >= fewest:
             enhance([faces.popleft() for _ in range(min(batch_size, len(faces)))])
         while waiting and waiting[0].is_done:

@@ -15,7 +15,7 @@ from tiny import REGIONS, tiny_enhancer, tiny_parser, tiny_pipeline
 
 from hf_faceenh import FaceEnhancePipeline, FaceEnhancer, GPENFaceEnhancer, SuperResolver
 from hf_faceenh.alignment import crop_faces
-from hf_faceenh.models.enhancer import FaceEnhancerOutput
+from hf_faceenh.models.face_network import FaceEnhancerOutput
 from hf_faceenh.models.gpen import gpen_config
 
 

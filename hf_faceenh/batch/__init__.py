@@ -3,16 +3,16 @@
     accelerate launch -m hf_faceenh.batch --dataset SCANS --output ENHANCED
 
 The pictures of a `datasets` dataset are divided into shards. What is in a shard depends only on the dataset and
---shard-size; which process makes it, on the number of processes. None of them waits for another, and a shard appears
-in the output whole or not at all: so after any stop the same command, on any number of processes, makes what is
-missing.
+--shard-size; which process makes it, on the number of processes. No process waits for another, and a shard
+appears in the output whole or not at all: so after any stop the same command, on any number of processes, makes what
+is missing.
 
 In the output:
 
     options.json    what the run was started with; a run with others is refused
     README.md       a dataset card, by which `load_dataset` finds and reads the shards
     data/           the shards: Parquet files, or folders of pictures, each with a metadata.jsonl
-    progress/       a shard's counts and its bad pictures, written last: without its file, a shard is made again
+    progress/       for each shard its counts and bad pictures, written last: a shard without this is made again
     failed.jsonl    the bad pictures of all shards; empty if there are none
 
 Several machines need a folder that they share, or a repository on the Hugging Face Hub.

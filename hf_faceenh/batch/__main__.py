@@ -1,4 +1,4 @@
-"""The command; what it does is told in `hf_faceenh.batch`."""
+"""The command that `hf_faceenh.batch` describes."""
 
 import argparse
 import sys
@@ -22,10 +22,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", required=True, metavar="DIR_OR_REPO", help=where)
     add("--split", default="train", help="which part of the dataset (train)")
     add("--streaming", action="store_true", help="read the dataset as it comes, instead of downloading it first")
-    add("--column", metavar="NAME", help="that of the pictures, where there are several of them and none is image")
+    add("--column", metavar="NAME", help="the column of the pictures, if there are several and none is called image")
     shards = "what a shard is: a Parquet file (parquet), or a folder of pictures with a metadata.jsonl (imagefolder)"
     add("--format", default="parquet", choices=("parquet", "imagefolder"), help=shards)
-    size = "pictures in a shard (1000): a process that was stopped does at most so many again"
+    size = "pictures in a shard (1000): a process that was stopped does at most that many again"
     add("--shard-size", type=number(int, 1), default=1000, metavar="N", help=size)
     add("--private", action="store_true", help="make a private repository")
     add("--model", metavar="ID_OR_FOLDER", help="a pipeline, or a folder with one model that hf-faceenh convert made")

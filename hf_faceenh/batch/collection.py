@@ -36,7 +36,7 @@ class Row:
 
     Args:
         shard: where it belongs.
-        index: its number in the dataset; of a stream, in the file.
+        index: its number in the dataset, or in its file of a stream.
         name: of its file, below the dataset's folder where there is one; `None` if it has no name.
         fields: table of this one row, with null for the picture.
         picture: `{"bytes", "path"}` of the encoded picture.
@@ -88,7 +88,7 @@ class Collection:
         return Shard(f"{self.prefix}-{ending}", file, number)
 
     def read(self, rank: int, world_size: int, finished: Mapping[str, Any]) -> Iterator[Row | End]:
-        """The rows of those shards that this process has still to make, each shard with its end.
+        """The rows of the shards that this process still has to make, and after each shard its end.
 
         A stream's files are shared out over the processes; where there are fewer files than processes, all of them
         read all files, and the shards are shared out.
@@ -155,7 +155,7 @@ class Collection:
         return inner.name if inner.is_absolute() or "://" in path else str(inner)
 
     def missing(self, rank: int, world_size: int, finished: Mapping[str, Any]) -> int | None:
-        """How many pictures `read` brings; `None` for a stream."""
+        """How many pictures `read` yields; `None` for a stream."""
         if self.is_stream:
             return None
         numbers = self._missing(rank, world_size, finished)
@@ -173,7 +173,7 @@ class Collection:
                 return record is not None
 
     def fingerprint(self) -> dict[str, int]:
-        """By which a table that has changed is told; nothing is known of a stream before it is read."""
+        """What tells whether a table has changed; empty for a stream, of which nothing is known before it is read."""
         if self.is_stream:
             return {}
         checksum = 0
@@ -190,14 +190,14 @@ def load_collection(name: str, split: str, streaming: bool, column: str | None, 
         name: path of the folder or file (`*` stands for several), or name on the Hub.
         split: which part, as `load_dataset` takes it.
         streaming: whether to read it as it comes, instead of as a table.
-        column: that of the pictures; by default the only one of pictures, or "image" among several.
+        column: the column of the pictures; by default the only one that holds pictures, or "image" among several.
         shard_size: pictures in a shard.
 
     Raises:
         ValueError: in one line, where there is no such dataset or it holds no pictures.
     """
     builder, where = source_of(name)
-    where.pop("drop_labels", None)  # they are kept
+    where.pop("drop_labels", None)  # labels are kept
     with loading(f"The pictures of {name}"):
         dataset = load_dataset(builder, split=split, streaming=streaming, **where)
     if not streaming and not len(dataset):

@@ -17,7 +17,7 @@ from hf_faceenh.files import written_whole
 from hf_faceenh.hub import full_name, hub_errors
 
 HUB = "hf://datasets/"
-CONFLICTS = {409, 412, 429, 500, 502, 503, 504}  # what the Hub answers where another process commits, or it is busy
+CONFLICTS = {409, 412, 429, 500, 502, 503, 504}  # the Hub's answers while another process commits, or it is busy
 CONFLICT_WAITS = (1, 2, 4, 8, 16, 32)  # s
 
 
@@ -30,13 +30,13 @@ class Folder:
 
     def __init__(self, path: Path):
         self.path = path
-        self.staging = path / ".partial"  # hidden from `datasets`, and of one file system with what it becomes
+        self.staging = path / ".partial"  # hidden from `datasets`, and on the file system of its target
 
     def __str__(self) -> str:
         return str(self.path)
 
     def prepare(self) -> None:
-        """Makes it where it is missing."""
+        """Makes it if it is missing."""
         self.path.mkdir(parents=True, exist_ok=True)
 
     def is_foreign(self) -> bool:
@@ -75,7 +75,9 @@ class Folder:
             record: with the place of the file or folder in the output as "data".
         """
         if made:
-            for file in made.iterdir() if made.is_dir() else [made]:  # so that no record outlives it in a power cut
+            for file in (
+                made.iterdir() if made.is_dir() else [made]
+            ):  # a power cut must not leave a record without its shard
                 with open(file, "rb+") as opened:
                     os.fsync(opened.fileno())
             target = self.path / record["data"]

@@ -15,8 +15,9 @@ from huggingface_hub.utils import disable_progress_bars
 
 from hf_faceenh.batch.collection import Collection, load_collection
 from hf_faceenh.batch.output import Folder, Repository, open_output
+from hf_faceenh.batch.process import Process
 from hf_faceenh.batch.shards import check_columns, output_features
-from hf_faceenh.batch.work import Process, Work
+from hf_faceenh.batch.work import Work
 from hf_faceenh.commands import pipeline_options
 from hf_faceenh.loading import load_pipeline
 from hf_faceenh.pipeline import FaceEnhancePipeline
@@ -82,7 +83,7 @@ def check_options(output: Folder | Repository, known: Mapping[str, Any], options
 
 
 def run_options(args: argparse.Namespace, collection: Collection, pipe: FaceEnhancePipeline) -> dict[str, Any]:
-    """All that decides what is written; no path of this machine, for it may be read by others."""
+    """All that decides what is written; no path of this machine, because others may read it."""
     return {
         "dataset": public_name(args.dataset),
         "split": args.split,
@@ -99,13 +100,13 @@ def run_options(args: argparse.Namespace, collection: Collection, pipe: FaceEnha
 
 
 def public_name(name: str) -> str:
-    """A name on the Hub as it is, the last part of a path."""
+    """A name on the Hub as it is; of a path, the last part."""
     on_hub = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not Path(name).exists()
     return name if on_hub else Path(name).expanduser().resolve().name
 
 
 def checksum(pipe: FaceEnhancePipeline) -> str:
-    """Of all weights."""
+    """A checksum of all weights."""
     digest = hashlib.sha256()
     for component in pipe.components.values():
         if isinstance(component, torch.nn.Module):

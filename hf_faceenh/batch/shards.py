@@ -51,7 +51,7 @@ class ParquetShard:
         self._writer: pq.ParquetWriter | None = None
 
     def append(self, fields: pa.Table, picture: Path) -> None:
-        """Adds a row; takes the picture's file away.
+        """Adds a row, and removes the picture's file.
 
         Args:
             fields: table of one row, with null for the picture.
@@ -102,7 +102,7 @@ class FolderShard:
 
 
 def _plain(value: Any) -> Any:
-    """The same in what JSON can hold."""
+    """`value` as JSON can hold it."""
     if isinstance(value, dict):
         return {name: _plain(entry) for name, entry in value.items()}
     if isinstance(value, list):
@@ -118,7 +118,7 @@ SHARDS = {"parquet": ParquetShard, "imagefolder": FolderShard}
 def check_columns(collection: Collection, format: str) -> None:
     """
     Raises:
-        ValueError: for a column that the output has itself, or that a metadata.jsonl cannot hold.
+        ValueError: for a column that the output adds itself, or that a metadata.jsonl cannot hold.
     """
     for column in collection.features.arrow_schema:
         if column.name in ADDED:
@@ -132,7 +132,7 @@ def check_columns(collection: Collection, format: str) -> None:
 
 
 def output_features(collection: Collection, format: str) -> Features:
-    """Those of the records: the dataset's own, with what is added."""
+    """The columns of a shard: the dataset's own and the added ones."""
     features = Features({**collection.features, collection.column: Image(), **ADDED})
     if format == "parquet":
         return features
@@ -180,7 +180,7 @@ class ShardWriter:
         """Adds a picture that is being saved.
 
         Raises:
-            OSError: where it could not be saved for no fault of its own.
+            OSError: where saving failed for another reason than the picture, such as a full disk.
         """
         try:
             saved.result()

@@ -5,24 +5,21 @@ import itertools
 import json
 import shutil
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
 import torch
-from accelerate.utils import parse_flag_from_env
-from accelerate.utils.environment import get_int_from_env
 from PIL import Image
 from tqdm import tqdm
 
 from hf_faceenh.batch.collection import Collection, End, Row, Shard
 from hf_faceenh.batch.output import Folder, Repository
+from hf_faceenh.batch.process import Process, stop_signals
 from hf_faceenh.batch.shards import ShardWriter
 from hf_faceenh.errors import one_line
 from hf_faceenh.jobs import described
@@ -32,39 +29,6 @@ from hf_faceenh.pipeline import FaceEnhancePipeline
 T, S = TypeVar("T"), TypeVar("S")
 
 GO_ON = "Whole shards are kept: to go on, run the same command again."
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """Which of the run's processes this one is, as the launcher says.
-
-    There is no process group: its members would wait for each other, and for ever for one that was killed.
-    """
-
-    rank: int = 0
-    world_size: int = 1
-    local_rank: int = 0
-
-    @classmethod
-    def launched(cls) -> "Process":
-        """By the variables that `accelerate launch`, `torchrun` and MPI set."""
-        return cls(
-            get_int_from_env(["RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK"], 0),
-            get_int_from_env(["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"], 1),
-            get_int_from_env(["LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK"], 0),
-        )
-
-    def device(self) -> str:
-        """For `load_pipeline`; of several GPUs this process gets its own."""
-        if parse_flag_from_env("ACCELERATE_USE_CPU"):
-            return "cpu"
-        if torch.cuda.is_available():
-            torch.cuda.set_device(self.local_rank % torch.cuda.device_count())
-        return "auto"
-
-    def say(self, text: str) -> None:
-        which = f"process {self.rank + 1} of {self.world_size}: " if self.world_size > 1 else ""
-        print(f"hf-faceenh: {which}{text}", file=sys.stderr, flush=True)
 
 
 class Stopped(OSError):
@@ -98,7 +62,7 @@ class Work:
     keep only a few pictures ahead of the next.
 
     Args:
-        process: which of them.
+        process: which of the run's processes this is.
         pipe: to enhance with.
         options: keyword arguments of its call.
         collection: the pictures.
@@ -152,7 +116,7 @@ class Work:
         return self._conclude()
 
     def _make_shards(self, finished: Mapping[str, Any], bar: tqdm, signals: Sequence[signal.Signals]) -> None:
-        """Leaves the last of the writing to the thread that writes."""
+        """Makes the shards, but for what the writing thread has still to do at the end."""
         events = self.collection.read(self.process.rank, self.process.world_size, finished)
         read = ahead(self.reading, self._next, itertools.repeat(events), self.batch_size)
         read = itertools.takewhile(lambda event: event is not None, read)
@@ -176,10 +140,10 @@ class Work:
             return next(events, None)
 
     def _decode(self, event: Row | End) -> tuple[Row | End, LoadedImage | str | None]:
-        """The event with its picture, or with what is wrong with that.
+        """The event with its picture, or with what is wrong with the picture.
 
         Raises:
-            Stopped: where the dataset cannot be reached, which is no fault of the picture.
+            Stopped: where the dataset itself cannot be reached.
         """
         if isinstance(event, End):
             return event, None
@@ -246,7 +210,7 @@ class Work:
             torch.cuda.synchronize()
 
     def _later(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Leaves something to the thread that writes, which stays at most a shard behind."""
+        """Leaves a call to the writing thread, which stays at most one shard behind."""
         self.tasks.append(self.writing.submit(self._write, function, *arguments))
         while self.tasks and (self.tasks[0].done() or len(self.tasks) > self.collection.shard_size):
             self._settle_first()
@@ -275,8 +239,8 @@ class Work:
         self.failed += len(record["failed"])
 
     def _conclude(self) -> int:
-        """Only the last of the processes says that there were bad pictures, by its exit status: with a process that
-        fails, launchers end the others."""
+        """The exit status. Only the last process to end tells of bad pictures by its status: launchers
+        end all other processes when one fails."""
         progress = list_failed(self.output)
         if not self.collection.is_whole(progress):
             self.process.say("the other processes are not yet at their end. If one has failed, run the command again.")
@@ -304,23 +268,6 @@ def _fetch(url: str) -> bytes:
         raise
     except Exception as error:  # of any network library
         raise Stopped(f"{url} cannot be read: {one_line(error)} {GO_ON}") from error
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[list[signal.Signals]]:
-    """Gives a list that gets the signals that ask to stop. A second interrupt is a `KeyboardInterrupt` again."""
-    caught: list[signal.Signals] = []
-
-    def on_signal(number: int, _frame: Any) -> None:
-        caught.append(signal.Signals(number))
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {kind: signal.signal(kind, on_signal) for kind in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield caught
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 def list_failed(output: Folder | Repository) -> dict[str, dict]:

@@ -20,7 +20,7 @@ from hf_faceenh.files import written_whole
 FAMILIES = (gpen, real_esrgan, mobilenet, centerface, dlib)
 ARCHITECTURES: tuple[Architecture, ...] = tuple(kind for family in FAMILIES for kind in family.ARCHITECTURES)
 
-__all__ = ["ARCHITECTURES", "Architecture", "ConversionError", "convert", "load_published", "read_state_dict"]
+__all__ = ["ConversionError", "convert", "load_published"]
 
 
 def load_published(source: str | Path) -> ModelMixin | PreTrainedModel:

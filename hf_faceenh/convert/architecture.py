@@ -25,8 +25,8 @@ class Architecture:
         name: what users call it.
         signature: pattern that matches the beginning of some key, and of no key of another kind.
         build: makes our model from the state dict: of the sizes that the shapes show, with the licence in its config.
-        places: says for every published key of that model what becomes of it: the name of our parameter; or the
-            constant that it must hold, which we do not store; or `None` where we have no use for it.
+        places: says for every published key what becomes of it: the name of our parameter; the constant that it
+            must hold, which we do not store; or `None` where we do not need it.
     """
 
     name: str

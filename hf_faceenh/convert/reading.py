@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 from hf_faceenh.convert.architecture import ConversionError, StateDict
 from hf_faceenh.convert.dlib_file import read_dlib
+from hf_faceenh.files import why_unreadable
 
 WRAPPERS = ("g_ema", "params_ema", "params")  # the entries in which published files keep the state dict, best first
 
@@ -22,8 +23,8 @@ def read_state_dict(source: Path) -> StateDict:
     Raises:
         ConversionError: for a file that cannot be read, or holds anything else.
     """
-    if not source.is_file():
-        raise ConversionError("there is no such file" if not source.exists() else "this is a folder, not a file")
+    if reason := why_unreadable(source):
+        raise ConversionError(reason)
     if source.stat().st_size == 0:
         raise ConversionError("the file is empty; download it again")
     return READERS.get(source.suffix, _read_pytorch)(source)

@@ -3,7 +3,8 @@
 from hf_faceenh.models.auto import load_enhancer, load_transformers
 from hf_faceenh.models.detector import FaceDetections, FaceDetector, FaceDetectorOutput
 from hf_faceenh.models.discriminator import FaceDiscriminator
-from hf_faceenh.models.enhancer import FaceEnhancer, FaceEnhancerOutput
+from hf_faceenh.models.enhancer import FaceEnhancer
+from hf_faceenh.models.face_network import FaceEnhancerOutput
 from hf_faceenh.models.gpen import GPENFaceEnhancer
 from hf_faceenh.models.recognizer import FaceRecognizer, FaceRecognizerConfig, FaceRecognizerOutput
 from hf_faceenh.models.super_resolver import SuperResolver, SuperResolverOutput

@@ -1,5 +1,5 @@
 """Networks by name: the enhancer in a folder or on the Hub, whichever of ours it is, and the `transformers` models
-that training needs. Whatever is wrong with a name, or with what it names, is said here, in one line."""
+that training needs. Whatever is wrong with a name, or with what it names, becomes one line here."""
 
 import contextlib
 from collections.abc import Collection, Iterator
@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModel, PreTrainedModel
 
 from hf_faceenh.errors import one_line
+from hf_faceenh.files import refuse_file
 from hf_faceenh.models.enhancer import FaceEnhancer
 from hf_faceenh.models.gpen import GPENFaceEnhancer
 
@@ -64,7 +65,7 @@ def read_transformers(what: str, name: str | Path, unreadable: str) -> tuple[Pre
     """A `transformers` model in float32, and the names of the weights that its folder lacks.
 
     Args:
-        what: the model is for, in a message.
+        what: what the model is, for messages.
         name: folder or Hub name.
         unreadable: the beginning of the message about a folder that holds something else.
 
@@ -75,15 +76,6 @@ def read_transformers(what: str, name: str | Path, unreadable: str) -> tuple[Pre
     with loading(what, name, unreadable):
         model, report = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
     return model, report["missing_keys"]
-
-
-def refuse_file(name: str | Path) -> None:
-    """
-    Raises:
-        ValueError: for a file, such as a published checkpoint, instead of a folder or Hub name.
-    """
-    if Path(name).is_file():
-        raise ValueError(f"{name} is a file; expected a folder. Make one with: hf-faceenh convert {name} FOLDER")
 
 
 def refuse_gaps(what: str, name: str | Path, missing: Collection[str]) -> None:
@@ -97,7 +89,7 @@ def refuse_gaps(what: str, name: str | Path, missing: Collection[str]) -> None:
 
 @contextlib.contextmanager
 def loading(what: str, name: str | Path, unreadable: str | None = None) -> Iterator[None]:
-    """Makes one line of what the libraries raise: an OSError where `name` is not there, else a ValueError."""
+    """Turns what the libraries raise into one line: an OSError where `name` is not there, else a ValueError."""
     try:
         yield
     except Exception as error:  # diffusers and transformers document none, and raise a dozen kinds

@@ -1,11 +1,11 @@
-"""Removing channels from a network: what a layer's channels are made by and read by, and the smaller network.
+"""Removing channels from a network: which weights make and read a layer's channels, and the network without them.
 
 A network names its layers with `channel_groups()`. A channel is *removed* when everything that makes it and everything
 that reads it is gone; it is *masked* when the same numbers are 0. Both give the same image, because a leaky ReLU keeps
-0 at 0. That holds for GPEN too, whose arithmetic knows its inputs in three more places:
+0 at 0. That holds for GPEN too, whose arithmetic depends on its inputs in three more places:
 
-- demodulation divides by the norm of all weights that read: those of a removed channel no longer count. Were only the
-  channel's map 0, as in a network that never uses it, each output channel of the next convolution would be smaller by
+- demodulation divides by the norm of all weights that read: those of a removed channel no longer count. If only the
+  channel's map were 0, as in a network that never uses it, the next convolution's output channels would be smaller by
   √(Σ over the kept inputs of (w·s)² / Σ over all of them), never larger;
 - the noise feature gets a bias and an activation of its own after each concatenation: it goes with the channel;
 - an equalised learning rate divides stored weights by √fan_in: `reduce_tensors` rescales them, so that the weights in
@@ -25,13 +25,13 @@ Keep = Mapping[str, torch.Tensor]  # name of a group → channels that stay, asc
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Where a group's channels lie in one parameter: channel c at start + c·repeat … + repeat.
+    """Where a group's channels lie in one parameter: channel c has `repeat` entries, from start + c·repeat on.
 
     Args:
         parameter: its name in the network.
         dim: the dimension that counts channels.
-        start: of the first channel, where others are concatenated before it.
-        repeat: entries of one channel: 16 where a 4×4 map is flattened.
+        start: entry of the first channel, where others are concatenated before it.
+        repeat: entries of one channel, 16 where a 4×4 map is flattened.
         equalized: the stored weight is divided by √fan_in when used, and `dim` is a part of that fan-in.
     """
 
@@ -144,7 +144,7 @@ def masked(model: Reducible, keep: Keep) -> Iterator[None]:
 def reduce_tensors(
     tensors: Mapping[str, torch.Tensor], model: Reducible, keep: Keep, power: int = 1
 ) -> dict[str, torch.Tensor]:
-    """New tensors of the kept channels, from tensors that lie like the parameters of `model`.
+    """New tensors of the kept channels, from tensors that are laid out like the parameters of `model`.
 
     Args:
         tensors: by parameter name: weights, averaged weights, or an optimiser's moments.
@@ -170,7 +170,7 @@ def reduce_tensors(
 
 
 def reduced_config(model: Reducible, widths: Mapping[str, int]) -> dict:
-    """The arguments of a network like `model` with other widths, by group name."""
+    """The arguments of a network like `model` but of other `widths`, by group name."""
     # Without diffusers' own notes, which begin with _: one lists the arguments that may be left out as defaults.
     config = {name: _listed(value) for name, value in model.config.items() if not name.startswith("_")}
     for group in model.channel_groups():
@@ -196,5 +196,5 @@ def remove_channels(model: Reducible, keep: Keep) -> Reducible:
     with torch.random.fork_rng(devices=[]):  # its first weights are random, and never used
         config = reduced_config(model, {name: len(channels) for name, channels in keep.items()})
         smaller = type(model)(**config)
-    smaller.load_state_dict(weights, assign=True)  # and so their device and number type
+    smaller.load_state_dict(weights, assign=True)  # which brings their device and number type
     return smaller.to(model.device).train(model.training)

@@ -13,8 +13,8 @@ def parameter_count(network: torch.nn.Module) -> int:
 
 
 def multiply_accumulates(network: torch.nn.Module, shape: Sequence[int]) -> int:
-    """Those of convolutions and matrix products for one input of `shape`. Counted on the meta device: nothing is
-    computed, and `network` may be there already."""
+    """Multiply-accumulates of convolutions and matrix products for one input of `shape`. Counted on the meta device:
+    nothing is computed, and `network` may be there already."""
     parameter = next(network.parameters())
     if not parameter.is_meta:
         network = copy.deepcopy(network).to("meta")

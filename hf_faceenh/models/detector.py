@@ -15,7 +15,7 @@ CELL = 4  # px of the input per cell of the heads
 MIRRORED = [1, 0, 2, 4, 3]  # which landmark each one becomes in the mirror
 PATCH_MARGIN = 1.5  # side of a face's patch in sides of its box
 PATCH_BATCH = 64  # patches that go through the network at once
-SEEN_AGAIN = 0.3  # score from which a second look counts
+SEEN_AGAIN = 0.3  # the score above which a second look counts
 
 
 @dataclass
@@ -85,7 +85,7 @@ class UpSampling(nn.Module):
 def faces_at(
     output: FaceDetectorOutput, batch: torch.Tensor, row: torch.Tensor, column: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Boxes `[N, 4]` and landmarks `[N, 5, 2]` that N cells of the heads stand for, in px of the network's input."""
+    """The boxes `[N, 4]` and landmarks `[N, 5, 2]` of N cells of the heads, in px of the network's input."""
     sides = CELL * output.scale[batch, :, row, column].float().exp().flip(1)  # [N, 2] width, height
     middles = torch.stack([column, row], dim=1) + 0.5 + output.offset[batch, :, row, column].float().flip(1)
     corners = CELL * middles - sides / 2
@@ -123,14 +123,14 @@ class FaceDetector(ModelMixin, ConfigMixin):
     """Finds faces: `[B, 3, H, W]` RGB in [0, 1] → heads (`forward`); one picture of any size → faces (`detect`).
 
     CenterFace (Xu et al. 2019): MobileNetV2 features at strides 4, 8, 16 and 32, added from the deepest up, and four
-    1×1 heads at stride 4. Batch norm is folded, as in the published file, but after transposed convolutions.
+    1×1 heads at stride 4. Batch norm is folded, as in the published file, except after transposed convolutions.
 
     Args:
         stem_channels: output channels of the first convolution (stride 2).
         stages: MobileNetV2's stages (expansion, channels, blocks, stride of the first block).
         neck_channels: channels of the up-sampling path.
-        detection_size: longest side in px at which `detect` looks at a picture; one below half of it is upscaled, to
-            that half and at most twice.
+        detection_size: longest side in px at which `detect` looks at a picture; one that is smaller than half of it is
+            upscaled to that half, at most 2×.
         patch_size: side in px of the patch in which each face's landmarks are found, a multiple of 32.
         nms_threshold: of two boxes whose intersection over union is at least this, the one with the lower score goes.
         template: (x, y) of the five landmarks as this detector gives them, in units of the crop's side: the similarity
@@ -159,14 +159,14 @@ class FaceDetector(ModelMixin, ConfigMixin):
         self.backbone = nn.ModuleList()
         self.tapped = []  # indices of the stages that end a resolution, from stride 4 on
         tapped_channels = []
-        width, reduction = stem_channels, 2
+        width, total_stride = stem_channels, 2
         for index, (expansion, channels, blocks, stride) in enumerate(stages):
             layers = [InvertedResidual(width, channels, stride, expansion)]
             layers += [InvertedResidual(channels, channels, 1, expansion) for _ in range(blocks - 1)]
             self.backbone.append(nn.Sequential(*layers))
-            width, reduction = channels, reduction * stride
+            width, total_stride = channels, total_stride * stride
             is_last = index + 1 == len(stages)
-            if reduction >= CELL and (is_last or stages[index + 1][3] > 1):
+            if total_stride >= CELL and (is_last or stages[index + 1][3] > 1):
                 self.tapped.append(index)
                 tapped_channels.append(channels)
         *lateral_channels, top_channels = tapped_channels
@@ -263,7 +263,7 @@ class FaceDetector(ModelMixin, ConfigMixin):
         """Landmarks `[N, 5, 2]` from a square around each box, mean of it and its mirror image.
 
         The network's landmarks suit a face of about 64 px best: in portraits of 1024 px, this look at 96 px patches
-        more than halves the error of scale that alignment makes. Where the network does not see the face again, its
+        more than halves the error of scale in the alignment. Where the network does not see the face again, its first
         landmarks stay.
         """
         size = self.config.patch_size

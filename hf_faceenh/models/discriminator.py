@@ -10,6 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import nn
 
+from .checkpointing import checkpointed
 from .face_network import check_faces
 from .gpen import published_channels
 from .layers import EqualizedConv2d, EqualizedLinear
@@ -55,7 +56,7 @@ class ResidualBlock(nn.Module):
 def append_minibatch_deviation(hidden: torch.Tensor) -> torch.Tensor:
     """`[B, C, r, r]` → `[B, C + 1, r, r]`: the standard deviation over the batch, averaged over all, as one more map.
 
-    So the discriminator sees how varied a batch is, and its value for a face depends on the others of the batch.
+    It shows the discriminator how varied a batch is; the value of a face depends on the other faces of the batch.
     """
     # In float16 the 1e-8 is 0, and where all faces of the batch agree (or there is one) √0 has no gradient.
     variance = at_least_float32(hidden).var(0, correction=0)
@@ -64,7 +65,7 @@ def append_minibatch_deviation(hidden: torch.Tensor) -> torch.Tensor:
 
 
 class FaceDiscriminator(ModelMixin, ConfigMixin):
-    """Tells sharp photographs of faces from enhanced ones: `[B, 3, S, S]` RGB in [-1, 1] → one number each.
+    """Tells sharp photographs of faces from enhanced ones: `[B, 3, S, S]` RGB in [-1, 1] → one number per face.
 
     `discriminator_config` gives the config of a published size; the defaults go with GPEN-BFR-512.
 
@@ -120,10 +121,7 @@ class FaceDiscriminator(ModelMixin, ConfigMixin):
         check_faces(self, sample)
         hidden = self.stem(sample.to(self.stem.weight.dtype).contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                hidden = self._gradient_checkpointing_func(block, hidden)
-            else:
-                hidden = block(hidden)
+            hidden = checkpointed(self, block, hidden)
         hidden = self.final_conv(append_minibatch_deviation(hidden))
         output = FaceDiscriminatorOutput(logits=self.output(self.final_linear(hidden.flatten(1))))
         return output if return_dict else output.to_tuple()

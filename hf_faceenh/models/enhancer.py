@@ -10,11 +10,10 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
 from .channels import ChannelGroup, Slice, constant_group, layer_outputs
-from .face_network import FaceEnhancerOutput, ThreeNetworks, check_faces, check_resolutions
+from .checkpointing import checkpointed
+from .face_network import ThreeNetworks, check_resolutions
 from .layers import SLOPE
 from .precision import PictureConv2d, at_least_float32, map_dtype
-
-__all__ = ["FaceEnhancer", "FaceEnhancerOutput", "check_faces"]
 
 
 class ConvolutionalNetwork(nn.Module):
@@ -47,10 +46,7 @@ class ConvolutionalNetwork(nn.Module):
         first = self.stem(sample).to(map_dtype(self.stages[0][0].weight))
         features = [F.leaky_relu(first, SLOPE, inplace=True)]
         for stage in self.stages:
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                features.append(self._gradient_checkpointing_func(self._stage, stage, features[-1]))
-            else:
-                features.append(self._stage(stage, features[-1]))
+            features.append(checkpointed(self, self._stage, stage, features[-1]))
         return tuple(features)
 
 
@@ -125,10 +121,7 @@ class GeneratingNetwork(nn.Module):
     def forward(self, noise_features: Sequence[torch.Tensor], attribute: torch.Tensor) -> torch.Tensor:
         hidden = self.constant.repeat(len(attribute), 1, 1, 1)  # a copy: FlopCounterMode takes no view of a parameter
         for stage, noise in zip(self.stages, reversed(noise_features), strict=True):
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                hidden = self._gradient_checkpointing_func(self._stage, stage, hidden, noise, attribute)
-            else:
-                hidden = self._stage(stage, hidden, noise, attribute)
+            hidden = checkpointed(self, self._stage, stage, hidden, noise, attribute)
         return self.to_rgb(hidden)
 
 

@@ -64,7 +64,7 @@ class ThreeNetworks:
         """
         Args:
             sample: degraded faces, `[B, 3, S, S]` RGB in [-1, 1]. The result has their number type: a network in half
-                precision loses least with faces in float32, which it takes down itself after the first convolution.
+                precision loses least with faces in float32, which it converts itself after the first convolution.
             return_features: also return the noise features and the attribute feature.
             return_dict: return a `FaceEnhancerOutput`; else a tuple of its entries that are not `None`.
 

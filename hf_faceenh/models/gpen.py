@@ -8,6 +8,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
 from .channels import ChannelGroup, Slice, constant_group, layer_outputs
+from .checkpointing import checkpointed
 from .face_network import ThreeNetworks, check_resolutions
 from .layers import EqualizedConv2d, EqualizedLinear, PixelNorm, StyledConv2d, ToRGB, Upsample
 
@@ -51,10 +52,7 @@ class GPENConvolutionalNetwork(nn.Module):
     def forward(self, sample: torch.Tensor) -> tuple[torch.Tensor, ...]:
         features = [sample.to(self.layers[0].weight.dtype)]
         for layer in self.layers:
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                features.append(self._gradient_checkpointing_func(layer, features[-1]))
-            else:
-                features.append(layer(features[-1]))
+            features.append(checkpointed(self, layer, features[-1]))
         return tuple(features[1:])
 
 
@@ -98,7 +96,7 @@ class GPENGeneratingStage(nn.Module):
 
 
 class GPENGeneratingNetwork(nn.Module):
-    """A learned 4×4 constant, noise features and the attribute feature → image `[B, 3, S, S]`, added up in float32."""
+    """A learned 4×4 constant, noise features and the attribute feature → image `[B, 3, S, S]`, summed in float32."""
 
     def __init__(
         self, channels: Sequence[Sequence[int]], noise_channels: Sequence[int], constant_channels: int, style_dim: int
@@ -116,10 +114,7 @@ class GPENGeneratingNetwork(nn.Module):
         hidden = self.constant.repeat(len(attribute), 1, 1, 1).contiguous(memory_format=torch.channels_last)
         image = None
         for stage, noise in zip(self.stages, reversed(noise_features), strict=True):
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                hidden, image = self._gradient_checkpointing_func(stage, hidden, image, noise, attribute)
-            else:
-                hidden, image = stage(hidden, image, noise, attribute)
+            hidden, image = checkpointed(self, stage, hidden, image, noise, attribute)
         return image
 
 

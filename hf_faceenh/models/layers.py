@@ -41,7 +41,7 @@ class Blur(nn.Module):
 class Upsample(nn.Module):
     """`[B, C, H, W]` → `[B, C, 2H, 2W]`: zero insertion and the [1, 3, 3, 1] filter as one transposed convolution.
 
-    It is for images, and computes in their own number type also under autocast.
+    For images: it computes in their own number type, even under autocast.
     """
 
     def __init__(self):
@@ -89,7 +89,7 @@ class EqualizedLinear(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         gain = self.lr_mul * (ACTIVATION_GAIN if self.activation else 1)
-        # The input is scaled rather than the weights: it is the smaller of the two.
+        # Scales the input rather than the weights: it is the smaller of the two.
         hidden = F.linear(hidden * (gain / math.sqrt(self.weight.shape[1])), self.weight, self.bias * gain)
         return F.leaky_relu(hidden, SLOPE, inplace=True) if self.activation else hidden
 
@@ -160,7 +160,7 @@ class StyledConv2d(nn.Module):
         modulation = self.modulation(style) / math.sqrt(self.weight[0].numel())
         demodulation = self._demodulation(modulation)
 
-        # A compiler fuses the arithmetic itself, and knows no output into a map with the channels innermost.
+        # A compiler fuses the arithmetic itself, and cannot write into a map whose channels are innermost.
         in_place = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
         modulation = modulation[:, :, None, None]
         hidden = hidden.mul_(modulation) if in_place else hidden * modulation
@@ -171,7 +171,7 @@ class StyledConv2d(nn.Module):
 
         hidden = torch.cat([hidden, noise], dim=1)
         gain = torch.cat([demodulation, self.noise_weight.expand(len(style), noise.shape[1])], dim=1)
-        # In the map's number type: a float32 operand, as there is one under autocast, would make a float32 map.
+        # In the map's number type: a float32 operand, such as autocast leaves, would make the map float32.
         gain = (ACTIVATION_GAIN * gain[:, :, None, None]).to(hidden.dtype)
         bias = (ACTIVATION_GAIN * self.bias[None, :, None, None]).to(hidden.dtype)
         hidden = torch.addcmul(bias, hidden, gain, out=hidden) if in_place else torch.addcmul(bias, hidden, gain)
@@ -179,7 +179,7 @@ class StyledConv2d(nn.Module):
 
     def _demodulation(self, modulation: torch.Tensor) -> torch.Tensor:
         """`[B, in_channels]` → 1/√(Σ(w·s)² + 1e-8) `[B, out_channels]`, in float32: a sum of thousands of squares
-        leaves half precision's range. Autocast would take both products down."""
+        leaves half precision's range. Autocast would compute both products in half precision."""
         with without_autocast(modulation):
             weight = at_least_float32(self.weight)
             energy = torch.einsum("oihw,oihw->oi", weight, weight)

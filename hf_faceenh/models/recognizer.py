@@ -14,8 +14,8 @@ from transformers.utils import ModelOutput
 class FaceRecognizerOutput(ModelOutput):
     """
     Args:
-        embeddings: `[B, D]`; how far those of two faces lie apart, by the config's `distance`, says how likely they
-            are of one person.
+        embeddings: `[B, D]`; the nearer those of two faces are, by the config's `distance`, the likelier both are of
+            one person.
     """
 
     embeddings: torch.Tensor | None = None
@@ -23,7 +23,7 @@ class FaceRecognizerOutput(ModelOutput):
 
 class FaceRecognizerConfig(PreTrainedConfig):
     """
-    The first four entries are what every recognizer's config says; whatever else has them, and a
+    The first four entries are those of every recognizer's config: any model that has them, and a
     `forward(pixel_values).embeddings`, can take this one's place in training and evaluation.
 
     Args:
@@ -82,9 +82,9 @@ class ChannelAffine(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions; with stride 2 the skip is the 2×2 average. Of branch and skip, what is smaller (in
-    channels, height or width) is filled up with zeros at its end: dlib does not pad where it strides, so that an even
-    map becomes one row and column smaller in the branch than in the skip.
+    """Two 3×3 convolutions; with stride 2 the skip is the 2×2 average. Of branch and skip, the smaller (in channels,
+    height or width) is filled up with zeros at its end: dlib does not pad where it strides, so an even map becomes one
+    row and column smaller in the branch than in the skip.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int):
@@ -103,14 +103,14 @@ class ResidualBlock(nn.Module):
 
 
 def filled_up(hidden: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """`[B, c, h, w]` → `[B, C, H, W]`, zeros behind what there is; `size` is (C, H, W)."""
+    """`[B, c, h, w]` → `[B, C, H, W]`, filled up with zeros at the ends; `size` is (C, H, W)."""
     lacking = [wanted - side for wanted, side in zip(size, hidden.shape[1:], strict=True)]
     return F.pad(hidden, [pad for side in reversed(lacking) for pad in (0, side)]) if any(lacking) else hidden
 
 
 class FaceRecognizer(PreTrainedModel):
-    """Who a face is of: aligned faces → embeddings. dlib's 29-layer ResNet (King 2017), in which the embeddings of one
-    person lie less than 0.6 apart; `hf-faceenh convert` makes it from dlib's file.
+    """Tells whose face it is: aligned faces → embeddings. dlib's 29-layer ResNet (King 2017): two embeddings less than
+    0.6 apart are taken for one person. `hf-faceenh convert` makes it from dlib's file.
     """
 
     config_class = FaceRecognizerConfig

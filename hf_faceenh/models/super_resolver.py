@@ -10,13 +10,14 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import nn
 
+from .checkpointing import checkpointed
 from .layers import SLOPE
 from .precision import PictureConv2d, at_least_float32, map_dtype
 
 ARCHITECTURES = ("compact", "residual", "rrdb")
 SCALES = (1, 2, 4)
 AROUND = 5  # side of the square of input pixels whose range bounds an output without ringing
-BEYOND = 1 / 255  # how far it may lie outside
+BEYOND = 1 / 255  # how far an output may lie outside that range
 
 
 @dataclass
@@ -84,7 +85,7 @@ def within_range(image: torch.Tensor, sample: torch.Tensor, scale: int) -> torch
 class SuperResolver(ModelMixin, ConfigMixin):
     """Upscales pictures by `config.scale`: `[B, 3, H, W]` RGB in [0, 1] → `[B, 3, sH, sW]`, any H, W ≥ 1.
 
-    The modules of "compact" and "rrdb" bear the published state dicts' key names: those of `SRVGGNetCompact`
+    The modules of "compact" and "rrdb" have the key names of the published state dicts: those of `SRVGGNetCompact`
     (`body.i`) and of `RRDBNet` (`conv_first`, `body.i.rdbj.convk`, …).
 
     Args:
@@ -98,7 +99,7 @@ class SuperResolver(ModelMixin, ConfigMixin):
         num_conv: compact: convolutions between the first and the last one.
         num_block: residual: residual blocks; rrdb: residual-in-residual dense blocks.
         num_grow_ch: rrdb: output channels of the convolutions inside a dense block.
-        anti_ringing: keep every output pixel within the range of the 5×5 input pixels around it, and 1/255: a network
+        anti_ringing: keep every output pixel within the range of the 5×5 input pixels around it, ± 1/255: a network
             that learned from photographs learned the bright and dark seams that cameras draw beside edges.
         license: what the weights may be used for, for `hf-faceenh info` and model cards.
 
@@ -107,7 +108,7 @@ class SuperResolver(ModelMixin, ConfigMixin):
     """
 
     _keep_in_fp32_modules = ["conv_first"]  # in from_pretrained; see PictureConv2d
-    _supports_gradient_checkpointing = True  # of RRDB's blocks; a compact network keeps little
+    _supports_gradient_checkpointing = True  # of the blocks; a compact network, which has none, keeps little
 
     @register_to_config
     def __init__(
@@ -149,7 +150,7 @@ class SuperResolver(ModelMixin, ConfigMixin):
 
     @property
     def receptive_radius(self) -> int:
-        """How many input pixels away, at most, an output pixel can see on each side."""
+        """How many input pixels to each side, at most, an output pixel depends on."""
         if self.config.architecture == "compact":
             return self.config.num_conv + 2
         if self.config.architecture == "residual":
@@ -176,7 +177,7 @@ class SuperResolver(ModelMixin, ConfigMixin):
         return at_least_float32(shuffled[..., :height, :width]) + upscaled
 
     def _first(self, sample: torch.Tensor) -> torch.Tensor:
-        """The feature maps that the blocks get."""
+        """The feature maps that go into the blocks."""
         height, width = sample.shape[-2:]
         factor = self._unshuffle
         sample = F.pad(sample, (0, -width % factor, 0, -height % factor), mode="replicate")
@@ -184,10 +185,7 @@ class SuperResolver(ModelMixin, ConfigMixin):
 
     def _blocks(self, hidden: torch.Tensor) -> torch.Tensor:
         for block in self.body:
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                hidden = self._gradient_checkpointing_func(block, hidden)
-            else:
-                hidden = block(hidden)
+            hidden = checkpointed(self, block, hidden)
         return hidden
 
     def _rrdb(self, sample: torch.Tensor) -> torch.Tensor:

@@ -57,7 +57,7 @@ def _profile(image: Image.Image, grey: bool) -> tuple[ImageCms.ImageCmsProfile |
 
 
 def _deep_grey(image: Image.Image, name: str) -> np.ndarray:
-    """Pillow's I;16 as uint16, I as uint16 (Pillow's older readers give 16 bits so), F as float32: `HxW`."""
+    """Pillow's I;16 as uint16, I as uint16 (some of its readers give 16 bits as I), F as float32: `HxW`."""
     array = np.asarray(image)
     if image.mode == "F":
         return array

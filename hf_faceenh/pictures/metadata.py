@@ -72,6 +72,7 @@ def format_of(image: Image.Image) -> str | None:
 
 
 def jpeg_settings(image: Image.Image) -> dict[str, Any] | None:
+    """What `ImageInfo.jpeg` keeps."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile):
         return None
     return {"qtables": image.quantization, "subsampling": JpegImagePlugin.get_sampling(image)}

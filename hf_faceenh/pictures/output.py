@@ -32,7 +32,7 @@ def to_output(
 
 
 def check_output_type(output_type: str) -> None:
-    """Raises a `ValueError` for a kind of output that there is not."""
+    """Raises a `ValueError` for an unknown kind of output."""
     if output_type not in OUTPUT_TYPES:
         raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}; got {output_type!r}.")
 

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from hf_faceenh.errors import one_line
 from hf_faceenh.pictures.colour import srgb_planes, to_float
-from hf_faceenh.pictures.formats import DAMAGE
+from hf_faceenh.pictures.formats import DAMAGE, check_exists
 from hf_faceenh.pictures.metadata import ImageInfo, format_of, jpeg_settings, read_exif, upright
 
 Picture = Image.Image | np.ndarray | torch.Tensor | str | os.PathLike | bytes
@@ -80,8 +80,7 @@ def _download(url: str) -> bytes:
 def _open_file(path: Path) -> BinaryIO:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; expected a picture. Pass the files in it one by one.")
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}. Check the path; a URL starts with http:// or https://.")
+    check_exists(path)
     return open(path, "rb")
 
 
@@ -101,7 +100,7 @@ def _read(file: BinaryIO, name: str, max_pixels: int) -> LoadedImage:
 
 
 def _decode(image: Image.Image, name: str, max_pixels: int, file: BinaryIO | None = None) -> LoadedImage:
-    """`file`: what `image` was opened from, to read 16-bit colour from again, since Pillow keeps only 8 bits."""
+    """Of 16-bit colour Pillow keeps 8 bits: all 16 are read again from `file`, which `image` was opened from."""
     _check_size(image, name, max_pixels)
     deep_colour = any(";16" in str(tile) for tile in getattr(image, "tile", ())) and image.mode in ("RGB", "RGBA")
     try:
@@ -129,8 +128,8 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
 
 
 def _deeper(planes: np.ndarray, alpha: np.ndarray | None, file: BinaryIO) -> tuple[np.ndarray, np.ndarray | None]:
-    """The 16 bits of a colour picture whose upper 8 Pillow gave; those 8 where OpenCV reads something else
-    (or where the colours have been converted)."""
+    """All 16 bits of a colour picture of which Pillow gave the upper 8; only those if OpenCV reads something else or
+    the colours have been converted."""
     shallow = planes if alpha is None else np.concatenate([planes, alpha])
     file.seek(0)
     deep = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)

@@ -26,7 +26,7 @@ def save(image: Image.Image, path: Path, info: ImageInfo, format: str | None) ->
         image, file = _fit_format(image, format), BytesIO()
         image.save(file, format=format, **_save_options(image, info, format))
         with written_whole(path) as partial:
-            partial.write_bytes(file.getbuffer())  # Pillow itself takes a short write at a disk's end for a whole one
+            partial.write_bytes(file.getbuffer())  # Pillow does not notice a write that a full disk cuts short
     except DAMAGE as error:
         raise OSError(f"Could not write {path} as {format}: {one_line(error)}. Check the disk, or try PNG.") from error
 

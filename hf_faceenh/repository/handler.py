@@ -33,7 +33,7 @@ LARGEST_RESULT = 100_000_000  # pixels; more would need more memory than an endp
 class EndpointHandler:
     """
     Args:
-        path: the repository's folder; the one that this file lies in by default.
+        path: the repository's folder; by default the one that this file is in.
     """
 
     def __init__(self, path: str = ""):
@@ -59,8 +59,7 @@ class EndpointHandler:
                 f"The result would have {height * width * upscale**2 / 1e6:.0f} megapixels; at most "
                 f"{LARGEST_RESULT / 1e6:.0f} are served. Send a smaller picture, or a smaller upscale."
             )
-        result = self.pipe(picture, **parameters).images[0]
-        return result.convert("RGB") if result.mode == "CMYK" else result  # which the service's PNG cannot hold
+        return self.pipe(picture, **parameters).images[0]
 
 
 def read_inputs(inputs: Any) -> bytes | Image.Image:

@@ -8,7 +8,7 @@ from torch import nn
 
 from hf_faceenh.learning.losses.base import FrozenLoss, freeze
 from hf_faceenh.learning.losses.teacher import at_side, check_teacher, features_of
-from hf_faceenh.models.enhancer import FaceEnhancerOutput
+from hf_faceenh.models.face_network import FaceEnhancerOutput
 
 
 class DistillationLoss(FrozenLoss):

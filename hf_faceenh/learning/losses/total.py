@@ -19,7 +19,7 @@ from hf_faceenh.learning.losses.perceptual import PerceptualLoss
 from hf_faceenh.learning.losses.pixel import PIXEL_LOSSES
 from hf_faceenh.learning.losses.similarity import SimilarityLoss
 from hf_faceenh.learning.settings import check_settings
-from hf_faceenh.models.enhancer import FaceEnhancerOutput
+from hf_faceenh.models.face_network import FaceEnhancerOutput
 
 ENHANCER_TERMS = ("pixel", "perceptual", "adversarial", "distillation", "imitation", "similarity")
 
