@@ -176,7 +176,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("discriminator", ["true", "false"])
+@pytest.mark.parametrize("discriminator", [pytest.param("true", marks=pytest.mark.slow), "false"])
 def test_sigterm_to_one_of_two_processes_saves_and_ends_both_with_0(faces, tmp_path, discriminator):
     (tmp_path / "told.py").write_text(TOLD)
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(tmp_path / "told.py")]
