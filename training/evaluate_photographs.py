@@ -24,7 +24,7 @@ from hf_faceenh import EnhancedFace, FaceDetector, FaceEnhancePipeline
 from hf_faceenh.alignment import crop_faces, transform_points
 from hf_faceenh.files import strict_json
 from hf_faceenh.learning.data import picture_files
-from hf_faceenh.learning.degradation import resize
+from hf_faceenh.learning.degradation import noisy_and_compressed, resize
 from hf_faceenh.learning.identity import load_recognizer
 from hf_faceenh.learning.metrics import METRICS, face_metrics, markdown_table, mean_with_interval, psnr
 from hf_faceenh.learning.scripts import parse_options, run_script
@@ -81,9 +81,7 @@ def degraded(sharp: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     height, width = sharp.shape[:2]
     image = cv2.GaussianBlur(sharp, (0, 0), BLUR * FACTOR)
     image = resize(image, (width // FACTOR, height // FACTOR))
-    image = (image + rng.normal(0, NOISE, image.shape)).round().clip(0, 255).astype(np.uint8)
-    _, file = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return np.ascontiguousarray(cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1])
+    return noisy_and_compressed(image, NOISE, QUALITY, rng)
 
 
 def read(path: Path) -> np.ndarray:

@@ -3,7 +3,7 @@
     accelerate launch training/train_super_resolver.py --dataset PHOTOGRAPHS --output_dir OUT
     python training/train_super_resolver.py --dataset PHOTOGRAPHS --evaluate OUT/super_resolver
 
-hf_faceenh/learning/super_resolution.py says what it learns from.
+hf_faceenh/learning/super_resolution/samples.py says what it learns from.
 """
 
 import json

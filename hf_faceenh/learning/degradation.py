@@ -15,6 +15,7 @@ WORST_BLUR = 1 / 64  # standard deviation, as a share of the picture's side
 WORST_DOWNSCALING = 8.0
 WORST_NOISE = 0.1  # standard deviation
 BEST_QUALITY, WORST_QUALITY = 95, 30  # of JPEG
+GREY = np.array([0.299, 0.587, 0.114], np.float32)  # shares of red, green and blue
 
 
 def blur(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -84,7 +85,7 @@ def colour(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.n
     if kind == "fading":
         contrast = 1 - 0.4 * strength
         return image * contrast + (1 - contrast) * np.float32(rng.uniform(0.3, 0.7))
-    grey = image @ np.array([0.299, 0.587, 0.114], np.float32)
+    grey = image @ GREY
     return image + strength * (grey[..., None] - image)
 
 
@@ -153,6 +154,19 @@ def checked(name: str, values: Mapping[str, float] | None) -> dict[str, float]:
                 f"Degradation {name} map {', '.join(TYPES)} to numbers in [0, 1]; got {kind!r}: {value!r}."
             )
     return values
+
+
+def noisy_and_compressed(pixels: np.ndarray, deviation: float, quality: int, rng: np.random.Generator) -> np.ndarray:
+    """Damage that is always the same, for evaluations: Gaussian noise and JPEG.
+
+    Args:
+        pixels: `[H, W, 3]` uint8 RGB.
+        deviation: standard deviation of the noise, of 255.
+        quality: of the JPEG file.
+        rng: decides the noise.
+    """
+    noisy = (pixels + rng.normal(0, deviation, pixels.shape)).round().clip(0, 255).astype(np.uint8)
+    return np.ascontiguousarray(_jpeg_round_trip(noisy, quality))
 
 
 def resize(pixels: np.ndarray, target: tuple[int, int]) -> np.ndarray:

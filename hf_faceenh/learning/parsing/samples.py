@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from hf_faceenh.learning.degradation import Degradation
+from hf_faceenh.learning.degradation import GREY, Degradation
 from hf_faceenh.learning.parsing.faces import LabelledFaces
 from hf_faceenh.learning.parsing.labels import LABELS, MIRRORED
 
@@ -42,7 +42,7 @@ def relight(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Random contrast, brightness and colour cast, now and then grey; uint8 in and out."""
     values = picture.astype(np.float32)
     if rng.random() < GREY_SHARE:
-        values = np.repeat(values @ np.float32([[0.299], [0.587], [0.114]]), 3, axis=2)
+        values = np.repeat(values @ GREY[:, None], 3, axis=2)
     gain = rng.uniform(0.7, 1.3) * rng.uniform(0.9, 1.1, 3).astype(np.float32)
     return ((values - 128) * gain + 128 + rng.uniform(-30, 30)).round().clip(0, 255).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""Training a SuperResolver: crops of photographs, what is made of them, the loss and the evaluation.
+"""Training samples of a super-resolver: crops of photographs, and what is made of them.
 
 The target is always sharp: a crop of a photograph, now and then a drawing of flat shapes. Some inputs are merely
 downscaled, the rest are also blurred, noisy and JPEG-compressed, as pictures that people have: so the network learns
@@ -14,8 +14,6 @@ from torch.utils.data import Dataset
 from hf_faceenh.errors import explained
 from hf_faceenh.learning.data import DecodedPictures, decode, load_faces, undecoded
 from hf_faceenh.learning.degradation import WORST_BLUR, WORST_NOISE, blur, jpeg, noise
-from hf_faceenh.learning.metrics import flat_noise, markdown_table, psnr
-from hf_faceenh.models.super_resolver import ResidualBlock, SuperResolver
 
 DOWNSCALING = (0.5, 1.0)  # a photograph is first downscaled by a factor from here, which takes its noise away
 FILTERS = (Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
@@ -24,9 +22,6 @@ CLEAN = 0.2  # share of the inputs that are only downscaled
 COMPRESSED = 0.7  # share of the other inputs that went through JPEG
 # Their worst: blur in px of the sharp crop, noise as a share of white, and the strength of `jpeg`.
 BLUR, NOISE, JPEG = 1.0, 0.05, 0.4
-FLOOR = 1e-5  # of a crop's squared error in the loss: flat crops, at 50 dB and above, matter no more
-
-# Data
 
 
 class Photographs(DecodedPictures):
@@ -119,89 +114,3 @@ class Crops(Dataset):
         sharp = sharp[:, :: rng.choice((1, -1))]
         sharp = np.ascontiguousarray(sharp.swapaxes(0, 1) if rng.random() < 0.5 else sharp)
         return to_tensor(to_input(sharp, self.scale, rng)), to_tensor(sharp)
-
-
-# Evaluation
-
-
-def slightly_degraded(sharp: np.ndarray, scale: int, rng: np.random.Generator) -> np.ndarray:
-    """The fixed degraded input of the evaluation: blur of 0.8 px, downscaled, noise of 4/255, JPEG quality 80."""
-    image = cv2.GaussianBlur(sharp, (0, 0), 0.8)
-    image = resample(image, (sharp.shape[1] // scale, sharp.shape[0] // scale), Image.Resampling.BICUBIC)
-    image = (image + rng.normal(0, 4, image.shape)).round().clip(0, 255).astype(np.uint8)
-    _, file = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
-    return cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1]
-
-
-@torch.no_grad()
-def evaluate(model: SuperResolver, pictures, seed: int = 0) -> dict[str, dict[str, float]]:
-    """PSNR in dB and noise in flat places of 255, of `model` and of bicubic upscaling, for clean and for
-    slightly degraded inputs."""
-    scale = model.config.scale
-    device = next(model.parameters()).device
-    kinds = {
-        "clean": lambda sharp, rng: resample(
-            sharp, (sharp.shape[1] // scale, sharp.shape[0] // scale), Image.Resampling.BICUBIC
-        ),
-        "poor": lambda sharp, rng: slightly_degraded(sharp, scale, rng),
-    }
-    figures = {}
-    for kind, make in kinds.items():
-        rows = []
-        for i in range(len(pictures)):
-            sharp = pictures[i]
-            sharp = sharp[: sharp.shape[0] // scale * scale, : sharp.shape[1] // scale * scale]
-            small = make(sharp, np.random.default_rng((seed, i)))
-            bicubic = resample(small, sharp.shape[1::-1], Image.Resampling.BICUBIC)
-            ours = model(to_tensor(small)[None].to(device)).sample[0].permute(1, 2, 0).float().cpu().numpy()
-            ours = from_float(ours)
-            rows.append((psnr(bicubic, sharp), psnr(ours, sharp), flat_noise(bicubic, sharp), flat_noise(ours, sharp)))
-        names = ("psnr_bicubic", "psnr_ours", "flat_noise_bicubic", "flat_noise_ours")
-        figures[kind] = dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
-    return figures
-
-
-def table(figures: dict[str, dict[str, float]]) -> str:
-    """`evaluate`'s figures as a Markdown table."""
-    names = list(next(iter(figures.values())))
-    return markdown_table(
-        ["input", *names], [[kind, *(f"{row[name]:.2f}" for name in names)] for kind, row in figures.items()]
-    )
-
-
-# Network and loss
-
-
-def load_super_resolver(name: str) -> SuperResolver:
-    """From a folder or the Hub.
-
-    Raises:
-        ValueError: in one line, where there is none.
-    """
-    with explained(f"{name}: not a SuperResolver", of=(OSError, ValueError)):
-        return SuperResolver.from_pretrained(name)
-
-
-def make_super_resolver(**config) -> SuperResolver:
-    """A new one, with the arguments of `SuperResolver`.
-
-    It starts near plain upscaling, with signals that keep their size (He et al. 2015): PyTorch's default lets them
-    fade, and the first thousands of steps are lost.
-    """
-    model = SuperResolver(**config)
-    convolutions = [layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d)]
-    for layer in convolutions:
-        torch.nn.init.kaiming_normal_(layer.weight, a=0.25)  # the slope that PReLU starts with
-        torch.nn.init.zeros_(layer.bias)
-    ends = [layer.conv2 for layer in model.modules() if isinstance(layer, ResidualBlock)]
-    with torch.no_grad():
-        for layer in (*ends, convolutions[-1]):  # what is added to something begins small
-            layer.weight.mul_(0.1)
-    return model
-
-
-def psnr_of(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """In dB, the mean over a batch of crops. As a loss (NAFNet, Chen et al. 2022) it weighs soft crops, whose errors
-    are small, like busy ones; an L1 loss leaves clean pictures almost as bicubic upscaling does."""
-    errors = (images - targets).square().mean(dim=(1, 2, 3))
-    return -10 * (errors + FLOOR).log10().mean()
