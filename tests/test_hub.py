@@ -21,7 +21,7 @@ from transformers import AutoModel, AutoModelForSemanticSegmentation
 from hf_faceenh import FaceEnhancePipeline, FaceEnhancer, SuperResolver, hub
 from hf_faceenh.cli import main
 from hf_faceenh.loading import load_pipeline
-from hf_faceenh.model_card import model_card, own_rows
+from hf_faceenh.model_card import WIDER_FACE, model_card, own_rows
 from hf_faceenh.results import read_results
 
 ROOT = Path(__file__).parents[1]
@@ -160,7 +160,7 @@ def test_the_cards_figures_come_from_the_evaluation(tiny):
     card = model_card(tiny, results, "org/faces", "org/portraits")
     again = ModelCard(str(card))
     assert again.data.model_name == "faces" and again.data.metrics == ["psnr", "landmarks"]
-    assert again.data.datasets == ["org/portraits", hub.WIDER_FACE]
+    assert again.data.datasets == ["org/portraits", WIDER_FACE]
     found = [(r.metric_type, r.metric_value, r.dataset_name, r.dataset_config) for r in again.data.eval_results]
     assert found == [("psnr", 21.25, f"poor faces, {level}", level) for level in ("mild", "severe")]
     expected = "| mild | PSNR in dB ↑ | 20.00 [19.00, 21.00] | 21.25 [20.25, 22.25] | +1.25 [+0.75, +1.75] |"
