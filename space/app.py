@@ -17,7 +17,8 @@ import batch
 import gradio as gr
 import page
 import pictures
-from pictures import Refused, Wishes
+from previews import data_url
+from wishes import Refused, Wishes
 
 HERE = Path(__file__).parent
 KEPT = 20  # minutes that a visitor's pictures and results are kept at most
@@ -51,7 +52,7 @@ async def in_thread(function, *arguments, request: gr.Request) -> Any:
     except gr.Error:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    except Exception as error:  # a mistake of ours: where it happened is printed, but nothing of the visitor's
+    except Exception as error:  # a bug: where it happened is printed, but nothing of the visitor's
         shutil.rmtree(folder, ignore_errors=True)
         places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
         print(f"{type(error).__name__} at {' > '.join(places)}", file=sys.stderr)
@@ -107,7 +108,7 @@ def offer_faces(photo: dict | None, which: str) -> dict:
     except Refused:  # `look` says why
         return hidden
     boxes = [page.in_percent(face.box, image.size) for face in faces]
-    return gr.HTML([], picture=pictures.data_url(image, largest=1.0), boxes=boxes, visible=True)
+    return gr.HTML([], picture=data_url(image, largest=1.0), boxes=boxes, visible=True)
 
 
 async def show_enhanced(photo, enlarge, which, chosen, strength, background, aligned, request: gr.Request):
@@ -153,7 +154,7 @@ async def api_enhance(
     """Enhances one picture.
 
     photo: a file (`gradio_client.handle_file`). enlarge: 1, 2 or 4. strength: of the enhanced faces, 0 to 1.
-    background: also improve what is not face. faces: which, by their places in the returned list, from 0; all by
+    background: also improve what is not face. faces: which, by their numbers in the returned list, from 0; all by
     default. aligned: the picture is one face, already cropped. Returns the picture, in the format and under the name
     of the input, and for every face its box (px), its score and why it was left alone (null if it was enhanced).
     """

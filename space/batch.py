@@ -10,8 +10,9 @@ from pathlib import Path, PurePosixPath
 
 import zips
 from gradio_client.utils import strip_invalid_filename_characters
-from pictures import Progress, Refused, Wishes, enhance
+from pictures import Progress, enhance
 from PIL import Image
+from wishes import Refused, Wishes
 
 FILES = 50  # at once
 MEGABYTES = 200  # at once, also unpacked
@@ -112,7 +113,7 @@ def _entries(files: Sequence[tuple[Path, str]], archives: contextlib.ExitStack) 
 
 
 def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> Path:
-    """Writes no more than the entry says it holds; nothing if it is damaged or behind a password."""
+    """Writes at most as much as the entry says it holds; nothing if it is damaged or behind a password."""
     data = b""
     with contextlib.suppress(Exception):  # every compression method raises its own
         data = archive.read(entry)
@@ -121,7 +122,7 @@ def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> Pa
 
 
 def _is_picture(name: str) -> bool:
-    """Whether an entry of a zip is worth trying: no folder, nothing hidden, no text."""
+    """Whether an entry of a zip is worth trying: not a folder, nothing hidden, the ending of a picture."""
     path = PurePosixPath(name)
     hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
     return not name.endswith("/") and not hidden and Image.registered_extensions().get(path.suffix.lower()) is not None

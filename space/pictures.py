@@ -1,12 +1,9 @@
 """What the Space does with the pictures of one visitor: check, enhance, write what is given back.
 
-Every mistake becomes `Refused`: one line in plain words. Everything is written into folders that only this process can
-read, under names that cannot be guessed; `app.py` has them deleted.
+Every mistake becomes `Refused`. Everything is written into folders that only this process can read, under names that
+cannot be guessed; `app.py` has them deleted.
 """
 
-import base64
-import html
-import io
 import os
 import secrets
 import time
@@ -19,6 +16,8 @@ import torch
 from diffusers.utils import logging
 from gradio_client.utils import strip_invalid_filename_characters
 from PIL import Image, UnidentifiedImageError
+from previews import LARGEST, data_url, preview
+from wishes import Refused, Stopped, Wishes
 
 from hf_faceenh import EnhancedFace, FaceEnhanceOutput
 from hf_faceenh.faces import FaceChoiceError, Reason
@@ -36,11 +35,10 @@ except ImportError:
 MEGABYTES = 20  # of one picture
 MEGAPIXELS = 24  # of one picture
 RESULT_MEGAPIXELS = 100
-PREVIEW_MEGAPIXELS = 25  # more than this a browser does not show well
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "MPO", "AVIF", "JPEG2000", "PPM")
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "GIF": ".gif", "BMP": ".bmp"}
 
-# Which part of the work a stage of the pipeline is (measured on a CPU), and what it is called.
+# From which to which part of the work each stage of the pipeline takes (measured on a CPU), and what it is called.
 STAGES = {
     "detecting": (0.0, 0.1, "Looking for faces"),
     "super-resolving": (0.1, 0.8, "Sharpening the picture, tile {} of {}"),
@@ -57,56 +55,8 @@ pipe = load_pipeline(os.environ.get("MODEL_ID"))
 pipe.set_progress_bar_config(disable=True)
 logging.set_verbosity_error()  # not even that a picture holds no face
 ON_CPU = pipe.device.type == "cpu"
-# Small steps on a CPU, so that one can see them go by, and stop between two of them.
+# On a CPU the steps are small, so that a visitor sees them go by and can stop between two of them.
 STEPS = {"tile_size": 256, "face_batch_size": 1} if ON_CPU else {"tile_size": 512, "face_batch_size": 8}
-
-
-class Refused(gr.Error):
-    """What is shown to the visitor; nothing is printed."""
-
-    def __init__(self, message: str):
-        self.line = message
-        super().__init__(html.escape(message, quote=False), title="Sorry", print_exception=False)
-
-    def __reduce__(self):  # for ZeroGPU, where it comes from another process
-        return Refused, (self.line,)
-
-
-class Stopped(gr.Error):
-    """The visitor has pressed Stop, or left."""
-
-    def __init__(self):
-        super().__init__("Stopped.", title="Sorry", print_exception=False)
-
-    def __reduce__(self):
-        return Stopped, ()
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the visitor wants.
-
-    Args:
-        enlarge: 1, 2 or 4.
-        strength: of the enhanced faces, in [0, 1].
-        background: whether what is not face is improved too.
-        aligned: whether the picture is one face, already cropped.
-        faces: the places of the faces to enhance, from 0; `None` for all.
-    """
-
-    enlarge: int = 2
-    strength: float = 1.0
-    background: bool = True
-    aligned: bool = False
-    faces: tuple[int, ...] | None = None
-
-    def __post_init__(self):
-        if self.enlarge not in (1, 2, 4):
-            raise Refused(f"Pictures can be enlarged 1, 2 or 4 times, not {self.enlarge} times.")
-        if not isinstance(self.strength, (int, float)) or not 0 <= self.strength <= 1:
-            raise Refused(f"The strength lies between 0 and 1; {self.strength} does not.")
-        if not all(isinstance(face, int) for face in self.faces or ()):
-            raise Refused("Faces are named by their numbers: 0, 1, 2 and so on.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +98,13 @@ class Progress:
 
 
 class Pace:
-    """How long pictures take here, learnt from those before."""
+    """How long pictures take here, learned from earlier ones."""
 
     seconds = 2.5 if ON_CPU else 0.3  # per megapixel, at 2×
 
     @classmethod
     def estimate(cls, megapixels: float, wishes: Wishes) -> float:
-        """Seconds."""
+        """How many seconds a picture will take."""
         return 0.5 + cls.seconds * megapixels * cls._effort(wishes)
 
     @classmethod
@@ -170,17 +120,17 @@ class Pace:
 
 
 def new_folder() -> Path:
-    """For the files of a run; under a name that cannot be guessed, as Gradio gives a file to anyone who names it."""
+    """For the files of a run; its name cannot be guessed, because Gradio gives a file to anyone who names it."""
     folder = Path(os.environ["GRADIO_TEMP_DIR"]) / secrets.token_hex(16)
     folder.mkdir(mode=0o700)
     return folder
 
 
 def megapixels(path: Path, name: str) -> float:
-    """Reads no more than the header; refuses what is no picture, or too large.
+    """The size of a picture, from its header alone.
 
     Raises:
-        Refused
+        Refused: for what is no picture, or too large.
     """
     if not path.is_file():
         raise Refused("The picture is no longer here, as we keep pictures for a short time only. Please add it again.")
@@ -191,7 +141,7 @@ def megapixels(path: Path, name: str) -> float:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 pixels = image.width * image.height / 1e6
-                if image.format not in FORMATS:  # among them some that other programs would have to read
+                if image.format not in FORMATS:  # Pillow would start other programs for some of the rest
                     raise UnidentifiedImageError
     except Image.DecompressionBombError as error:
         raise Refused(f"{name} has far too many pixels; a picture may have {MEGAPIXELS} megapixels here.") from error
@@ -203,7 +153,7 @@ def megapixels(path: Path, name: str) -> float:
 
 
 def check(path: Path, name: str, wishes: Wishes) -> float:
-    """The same, and that the result is not too large either."""
+    """The same; also refuses a picture whose result would be too large."""
     pixels = megapixels(path, name)
     if (result := pixels * wishes.enlarge**2) > RESULT_MEGAPIXELS:
         raise Refused(
@@ -214,9 +164,10 @@ def check(path: Path, name: str, wishes: Wishes) -> float:
 
 
 def read(path: Path, name: str, wishes: Wishes) -> LoadedImage:
-    """
+    """The decoded picture.
+
     Raises:
-        Refused
+        Refused: as `check`, and for a damaged picture, or a cropped face that is not square.
     """
     check(path, name, wishes)
     try:
@@ -245,7 +196,8 @@ def enhance(
     sides: bool = True,
     progress: Progress = Progress(),
 ) -> Result:
-    """
+    """Enhances one picture, and writes what the visitor gets.
+
     Args:
         path, name: the picture, and what the visitor calls it.
         folder: where to write; empty.
@@ -265,27 +217,6 @@ def enhance(
     seconds = time.monotonic() - start
     Pace.learn(loaded.pixels.shape[1] * loaded.pixels.shape[2] / 1e6, wishes, seconds)
     return Result(file, result.size, [_describe(face) for face in output.faces[0]], both, seconds)
-
-
-def preview(image: Image.Image, largest: float) -> Image.Image:
-    """`image`, reduced to `largest` megapixels if it has more, without alpha."""
-    scale = min(1.0, (largest * 1e6 / (image.width * image.height)) ** 0.5)
-    if scale < 1:
-        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
-    if image.mode == "I;16":
-        image = image.point(lambda level: level / 256).convert("L")
-    if image.mode in ("LA", "RGBA"):
-        canvas = Image.new("RGB", image.size, "white")
-        canvas.paste(image.convert("RGB"), mask=image.getchannel("A"))
-        return canvas
-    return image.convert("RGB")
-
-
-def data_url(image: Image.Image, largest: float = PREVIEW_MEGAPIXELS) -> str:
-    """A JPEG of at most `largest` megapixels, as an address that holds all of it."""
-    file = io.BytesIO()
-    preview(image, largest).save(file, "JPEG", quality=90)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 @GPU
@@ -353,8 +284,8 @@ def _save(result: Image.Image, loaded: LoadedImage, folder: Path, name: str) -> 
 
 
 def _write_sides(result: Image.Image, loaded: LoadedImage, folder: Path) -> tuple[Path, Path]:
-    after = preview(result, PREVIEW_MEGAPIXELS)
-    before = preview(pipe.image_processor.to_output(loaded.pixels, loaded), PREVIEW_MEGAPIXELS)
+    after = preview(result, LARGEST)
+    before = preview(pipe.image_processor.to_output(loaded.pixels, loaded), LARGEST)
     before = before.resize(after.size, Image.Resampling.BICUBIC)
     format = "JPEG" if max(after.size) < 65500 else "PNG"
     paths = folder / f"before{SUFFIXES[format]}", folder / f"after{SUFFIXES[format]}"

@@ -1,7 +1,8 @@
-"""Opening the zips of strangers: the list of what a zip holds is bounded before it is parsed.
+"""Opening zips from strangers: the list of what a zip holds is bounded before it is parsed.
 
-A zip of 200 MB can list four million empty files, and `zipfile` would make an object of each. The number that a zip
-says it lists may be a lie; but `zipfile` reads the list in one piece, parses nothing beyond, and its size is no lie.
+A zip of 200 MB can list four million empty files, and `zipfile` would make an object of each. The number of entries
+that a zip states may be false. But `zipfile` reads the list in one piece and parses nothing beyond it: the size of
+that piece is what we limit.
 """
 
 import contextlib
@@ -15,11 +16,11 @@ LIST = 256 * 2**10  # bytes of the list of entries; each takes 46 and its name
 
 
 class TooManyEntries(ValueError):
-    """The zip lists more than we look at."""
+    """The zip lists more entries than we look at."""
 
 
 class _Bounded(io.BufferedReader):
-    """A file that refuses to be read in large pieces until `bounded` is unset."""
+    """A file that refuses to read large pieces until `bounded` is unset."""
 
     bounded = True
 
@@ -31,7 +32,8 @@ class _Bounded(io.BufferedReader):
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """
+    """A zip, open for reading.
+
     Raises:
         TooManyEntries: without having parsed more than `LIST` bytes of their list.
         OSError, ValueError, zipfile.BadZipFile: for what is no zip.

@@ -1,3 +1,5 @@
+"""Transforms between photograph and crop, and the sampling between them."""
+
 import math
 import os
 import subprocess

@@ -1,3 +1,5 @@
+"""The parser that comes with the package."""
+
 from pathlib import Path
 
 import cv2

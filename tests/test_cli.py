@@ -1,3 +1,5 @@
+"""The command `hf-faceenh`, in this process and in its own."""
+
 import io
 import json
 import os
@@ -134,7 +136,7 @@ def test_strength_background_and_aligned_reach_the_pipeline(run, photo):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "I;16"])
-def test_compare_shows_the_enlarged_input_left_of_the_result(run, photo, mode):
+def test_compare_shows_the_upscaled_input_left_of_the_result(run, photo, mode):
     if mode == "I;16":
         old = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
     else:

@@ -1,3 +1,5 @@
+"""Options of the command lines, in every spelling."""
+
 import pytest
 
 from hf_faceenh.batch.__main__ import _parser as batch_parser

@@ -1,3 +1,5 @@
+"""Which faces are enhanced, and what is said of the others."""
+
 import json
 import pickle
 

@@ -1,3 +1,5 @@
+"""Which regions are face, how their mask is feathered, and how faces are laid into the photograph."""
+
 import math
 import weakref
 

@@ -1,3 +1,5 @@
+"""Planning: which pictures are enhanced, into which files. Nothing is opened here."""
+
 from pathlib import Path
 
 import pytest

@@ -1,3 +1,5 @@
+"""The pipeline as a user calls it: results, records, choices, progress, memory and refusals."""
+
 import copy
 import gc
 import io
@@ -71,7 +73,7 @@ def as_array(image):
     return np.asarray(image).astype(int)
 
 
-def test_a_photograph_comes_back_enlarged_with_its_face_described(tiny, photo):
+def test_a_photograph_comes_back_upscaled_with_its_face_described(tiny, photo):
     output = tiny(photo)
     (image,), ((face,),) = output.images, output.faces
     assert image.size == (1024, 1024) and image.mode == "RGB"
@@ -387,12 +389,12 @@ def test_bundled_weights(bundled):
     assert 0.5e6 < sum(p.numel() for p in bundled.enhancer.parameters()) < 1e6
 
 
-def test_bundled_pipeline_restores_a_poor_face(bundled, photo):
+def test_bundled_pipeline_restores_a_degraded_face(bundled, photo):
     """The astronaut at a quarter of the size, compressed: the result is nearer to the photograph than bicubic is."""
     crop = photo.crop((112, 8, 336, 232))
-    poor = crop.resize((56, 56), Image.Resampling.BOX)
+    degraded = crop.resize((56, 56), Image.Resampling.BOX)
     file = io.BytesIO()
-    poor.save(file, "JPEG", quality=60)
+    degraded.save(file, "JPEG", quality=60)
     result = bundled(file.getvalue(), upscale=4, min_face_size=16)
     assert result.faces[0][0].left_alone is None
     bicubic = Image.open(file).resize((224, 224), Image.Resampling.BICUBIC)

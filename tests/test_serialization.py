@@ -1,3 +1,5 @@
+"""Saved pipelines, loaded by this package and by plain diffusers."""
+
 import copy
 import json
 import shutil

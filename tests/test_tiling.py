@@ -1,3 +1,5 @@
+"""Tiles give the same result as the whole picture."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""How a picture or a face reaches a factor."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""Photographs on their way: full batches, in order, within the bound of pixels."""
+
 from collections import deque
 
 import pytest

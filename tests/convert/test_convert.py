@@ -1,3 +1,5 @@
+"""Published checkpoints become folders, against the published networks' own results."""
+
 import json
 import shutil
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""torchvision's MobileNetV2."""
+
 import hashlib
 from importlib.resources import files
 

@@ -1,3 +1,5 @@
+"""Files of every kind, and what is refused of them."""
+
 import io
 import os
 import pickle

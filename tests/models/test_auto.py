@@ -1,3 +1,5 @@
+"""Networks found by name, and what is wrong with a name."""
+
 import pytest
 from safetensors.torch import load_file, save_file
 from tiny import tiny_enhancer

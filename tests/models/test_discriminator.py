@@ -1,3 +1,5 @@
+"""GPEN's discriminator."""
+
 import json
 from pathlib import Path
 

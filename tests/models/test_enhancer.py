@@ -1,3 +1,5 @@
+"""Our own enhancer."""
+
 from pathlib import Path
 
 import pytest

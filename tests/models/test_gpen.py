@@ -1,3 +1,5 @@
+"""GPEN's published network."""
+
 import json
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""The face recognizer, and how transformers finds it."""
+
 import subprocess
 import sys
 

@@ -1,3 +1,5 @@
+"""The super-resolver's architectures, and the bundled one's quality."""
+
 import json
 from pathlib import Path
 
@@ -128,7 +130,7 @@ def psnr(image, target):
 
 
 @torch.no_grad()
-def enlarge(model, picture):
+def upscale(model, picture):
     sample = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] / 255
     return (model(sample).sample[0].permute(1, 2, 0) * 255).round().clamp(0, 255).byte().numpy()
 
@@ -138,7 +140,7 @@ def bicubic(picture, factor):
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
 
 
-def test_bundled_weights_fit_the_issue():
+def test_bundled_weights_fit_the_limits():
     model = SuperResolver.from_pretrained(BUNDLED, torch_dtype=torch.float32)
     assert model.dtype == torch.float32 and model.config.scale == 2
     with FlopCounterMode(display=False) as counter:
@@ -149,32 +151,32 @@ def test_bundled_weights_fit_the_issue():
     assert {weight.dtype for weight in stored.values()} == {torch.float16}
 
 
-@pytest.mark.parametrize("kind", ["clean", "poor"])
+@pytest.mark.parametrize("kind", ["clean", "degraded"])
 def test_bundled_weights_beat_bicubic_by_1_db(kind):
     model = SuperResolver.from_pretrained(BUNDLED, torch_dtype=torch.float32).eval()
     sharp = np.asarray(Image.open(ROOT / "examples/astronaut.png").convert("RGB"))[:256, 64:320]
-    small = bicubic(sharp, 0.5) if kind == "clean" else slightly_poor(sharp)
-    assert psnr(enlarge(model, small), sharp) > psnr(bicubic(small, 2), sharp) + 1
+    small = bicubic(sharp, 0.5) if kind == "clean" else slightly_degraded(sharp)
+    assert psnr(upscale(model, small), sharp) > psnr(bicubic(small, 2), sharp) + 1
 
 
-def slightly_poor(sharp):
+def slightly_degraded(sharp):
     """As training/train_super_resolver.py evaluates."""
-    poor = bicubic(cv2.GaussianBlur(sharp, (0, 0), 0.8), 0.5)
-    poor = (poor + np.random.default_rng(0).normal(0, 4, poor.shape)).round().clip(0, 255).astype(np.uint8)
-    _, file = cv2.imencode(".jpg", poor[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
+    degraded = bicubic(cv2.GaussianBlur(sharp, (0, 0), 0.8), 0.5)
+    degraded = (degraded + np.random.default_rng(0).normal(0, 4, degraded.shape)).round().clip(0, 255).astype(np.uint8)
+    _, file = cv2.imencode(".jpg", degraded[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
     return cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1]
 
 
 @pytest.mark.parametrize("deviation", [2, 5, 10])
-def test_bundled_weights_do_not_enlarge_noise(deviation):
+def test_bundled_weights_do_not_amplify_noise(deviation):
     model = SuperResolver.from_pretrained(BUNDLED, torch_dtype=torch.float32).eval()
     rng = np.random.default_rng(0)
     flat = (128 + rng.normal(0, deviation, (96, 96, 3))).round().clip(0, 255).astype(np.uint8)
-    assert enlarge(model, flat)[8:-8, 8:-8].std() < 0.9 * bicubic(flat, 2)[8:-8, 8:-8].std()
+    assert upscale(model, flat)[8:-8, 8:-8].std() < 0.9 * bicubic(flat, 2)[8:-8, 8:-8].std()
 
 
 def test_bundled_weights_do_not_ring():
-    """Beside a sharp step, over- and undershoot stay below those of bicubic enlargement."""
+    """Beside a sharp step, over- and undershoot stay below those of bicubic upscaling."""
     model = SuperResolver.from_pretrained(BUNDLED, torch_dtype=torch.float32).eval()
     step = np.full((32, 64, 3), 64, np.uint8)
     step[:, 33:] = 192
@@ -184,4 +186,4 @@ def test_bundled_weights_do_not_ring():
         picture = picture[12:-12, 24:-24].astype(int)
         return max(picture.max() - 192, 64 - picture.min())
 
-    assert overshoot(enlarge(model, small_step)) <= overshoot(bicubic(small_step, 2))
+    assert overshoot(upscale(model, small_step)) <= overshoot(bicubic(small_step, 2))
