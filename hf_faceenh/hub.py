@@ -24,8 +24,7 @@ from hf_faceenh.components import component_rows
 from hf_faceenh.errors import one_line
 from hf_faceenh.faces import LARGEST_FACE
 from hf_faceenh.files import check_empty, written_whole
-from hf_faceenh.learning import metrics
-from hf_faceenh.learning.metrics import INPUT
+from hf_faceenh.learning.tables import INPUT, METRICS, Metric, model_index_results
 from hf_faceenh.models import load_enhancer
 from hf_faceenh.models.costs import parameter_count
 from hf_faceenh.pipeline import FaceEnhancePipeline
@@ -169,7 +168,7 @@ def model_card(
     if rows:
         data.model_name = name
         data.metrics = list(dict.fromkeys(metric for row in rows for metric in row["metrics"]))
-        data.eval_results = metrics.model_index_results(rows)
+        data.eval_results = model_index_results(rows)
     return ModelCard.from_template(
         data,
         template_str="---\n{{ card_data }}\n---\n" + template.text,
@@ -232,13 +231,12 @@ def evaluation(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
         results: of evaluate.py.
         rows: of one model and of the input.
     """
-    kinds = metrics.METRICS
     by_model = {(row["level"], row["model"] == INPUT): row["metrics"] for row in rows}
     levels = list(dict.fromkeys(row["level"] for row in rows))
     lines = ["| faces | metric | input | enhanced | difference |", "| --- | --- | --- | --- | --- |"]
     for level in levels:
         for name, figures in by_model[level, False].items():
-            metric = kinds[name]
+            metric = METRICS[name]
             before = by_model.get((level, True), {}).get(name)
             cells = _cell(metric, before), _cell(metric, figures), _cell(metric, figures.get("difference"), "+")
             lines.append(f"| {level} | {metric.title} | {' | '.join(cells)} |")
@@ -248,7 +246,7 @@ def evaluation(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
         f"Measured on {pictures} degraded faces{size} against the sharp ones: mean and 95 % bootstrap interval over "
         "the faces. `input` is the degraded face, upscaled with bicubic interpolation.",
         "\n".join(lines),
-        *(f"{kinds[name].heading}: {note}." for name, note in results.get("notes", {}).items()),
+        *(f"{METRICS[name].heading}: {note}." for name, note in results.get("notes", {}).items()),
     ]
     for model in {row["model"] for row in rows} & results.get("models", {}).keys():
         seconds = results["models"][model]["seconds_per_face"]
@@ -264,7 +262,7 @@ def evaluation(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
     return "\n\n".join(parts)
 
 
-def _cell(metric: metrics.Metric, figures: Mapping[str, Any] | None, sign: str = "") -> str:
+def _cell(metric: Metric, figures: Mapping[str, Any] | None, sign: str = "") -> str:
     return "–" if figures is None or figures["mean"] is None else metric.cell(figures, sign)
 
 

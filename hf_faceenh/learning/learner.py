@@ -10,14 +10,13 @@ from diffusers.training_utils import EMAModel
 
 from hf_faceenh.learning.acquisition import Batch
 from hf_faceenh.learning.identity import load_recognizer
-from hf_faceenh.learning.losses import DiscriminatorLoss, EnhancerLoss
+from hf_faceenh.learning.losses import DiscriminatorLoss, EnhancerLoss, Terms
 from hf_faceenh.learning.options import TrainingOptions
 from hf_faceenh.learning.reduction import Reduction, follow_channels
 from hf_faceenh.models import FaceDiscriminator, FaceEnhancer, FaceEnhancerOutput, load_enhancer, load_transformers
 from hf_faceenh.models.discriminator import discriminator_config
 
 BETAS, DISCRIMINATOR_BETAS = (0.9, 0.99), (0.0, 0.99)  # of Adam
-Terms = dict[str, torch.Tensor]  # of a loss, by name: scalars
 
 
 class Learner:

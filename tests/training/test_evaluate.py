@@ -15,7 +15,8 @@ from tiny import tiny_enhancer
 from transformers import MobileNetV2Config, MobileNetV2Model
 
 from hf_faceenh import GPENFaceEnhancer
-from hf_faceenh.learning.metrics import face_metrics, model_index_results
+from hf_faceenh.learning.metrics import face_metrics
+from hf_faceenh.learning.tables import model_index_results
 from hf_faceenh.models import FaceRecognizer, FaceRecognizerConfig
 
 ROOT = Path(__file__).parents[2]
