@@ -41,7 +41,8 @@ from hf_faceenh.serialization import BUNDLED
 
 @dataclass
 class Options:
-    """
+    """Settings of `training/evaluate.py`.
+
     Args:
         hq: folder of sharp faces.
         lq: folders of degraded faces, e.g. one for each level.

@@ -4,8 +4,8 @@
     python training/train_parser.py --dataset FACES --labels LABEL_MAPS --evaluate OUT/parser
 
 FACES is a folder of aligned, square face crops; LABEL_MAPS a folder of 8-bit PNGs of the same names, whose pixels are
-ids of CelebAMask-HQ. Or `--dataset` alone, a `datasets` name with the image columns `image` and `label`. Of that
-set's nineteen regions ten are kept; glasses count as skin, the others as background.
+ids of CelebAMask-HQ. Or `--dataset` alone, a `datasets` name with the image columns `image` and `label`. Ten of that
+set's nineteen regions are kept; glasses count as skin, the others as background.
 
 In the pipeline a parser sees what an enhancer makes of degraded faces. With `--enhancer` the degraded half of the
 training faces goes through it, and so do the faces of `--evaluate`.
@@ -46,7 +46,8 @@ LONGEST_GRADIENT = 1.0
 
 @dataclass
 class Options:
-    """
+    """Settings of `training/train_parser.py`.
+
     Args:
         dataset: folder of aligned faces, or a `datasets` name.
         labels: folder of their label maps; not for a `datasets` name.

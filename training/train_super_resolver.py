@@ -37,7 +37,8 @@ LONGEST_GRADIENT = 20.0  # of the loss in dB
 
 @dataclass
 class Options:
-    """
+    """Settings of `training/train_super_resolver.py`.
+
     Args:
         dataset: folder of photographs, or a `datasets` name with an image.
         output_dir: gets super_resolver/.

@@ -1,4 +1,4 @@
-"""How a run of training goes by: how far it is, and pure functions of that and of the options."""
+"""The course of a run: how far it is (`Progress`), and what follows from that and the options, as pure functions."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Rank = tuple[int, float]  # multiply-accumulates and relative error: less is bet
 
 @dataclass
 class Progress:
-    """How far a run is.
+    """How far a run has come.
 
     Args:
         step: optimiser steps done.
@@ -25,7 +25,7 @@ class Progress:
         tune_from: step at which the second phase began.
         skipped: steps of the enhancer skipped in a row, because something was not finite.
         discriminator_skipped: likewise, of the discriminator.
-        best: rank of what is in OUT/enhancer.
+        best: rank of the network in OUT/enhancer.
         stale: evaluations since then, or since the second phase began.
         losses: term → sum and count of this round.
     """
