@@ -19,6 +19,7 @@ from timing import seconds
 
 from hf_faceenh import FaceEnhancePipeline
 from hf_faceenh.learning.scripts import parse_options, run_script
+from hf_faceenh.learning.tables import markdown_table
 from hf_faceenh.models.costs import multiply_accumulates_within
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "astronaut.png"
@@ -80,11 +81,9 @@ def main(arguments: list[str] | None = None) -> None:
     whole = median(run["whole"] for run in runs)
     giga = macs() / 1e9
     print(f"{len(faces)} faces found, {enhanced} enhanced; {giga:.0f} GMAC; median of {options.repeats}\n")
-    print("| part | seconds | share |\n| --- | --- | --- |")
-    for name, share in shares.items():
-        print(f"| {name} | {whole * share:.3f} | {share:.1%} |")
-    print(f"| everything else | {whole * (1 - sum(shares.values())):.3f} | {1 - sum(shares.values()):.1%} |")
-    print(f"| the photograph | {whole:.3f} | |")
+    parts = shares | {"everything else": 1 - sum(shares.values())}
+    rows = [[name, f"{whole * share:.3f}", f"{share:.1%}"] for name, share in parts.items()]
+    print(markdown_table(["part", "seconds", "share"], [*rows, ["the photograph", f"{whole:.3f}", ""]]))
     per_face = whole * (shares["enhancer"] + shares["parser"]) / max(enhanced, 1)
     print(f"\nPer face (enhancer and parser): {per_face:.3f} s. ", end="")
     print(f"Peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB.")

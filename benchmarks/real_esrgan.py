@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hf_faceenh.learning.data import picture_files
+from hf_faceenh.learning.data import decode, pictures_of
 from hf_faceenh.learning.scripts import parse_options, run_script
 
 NAME = "realesrgan-x4plus"
@@ -65,16 +65,14 @@ def upscale(network, picture: np.ndarray) -> np.ndarray:
 def main(arguments: list[str] | None = None) -> None:
     options, _ = parse_options(Options, __doc__, arguments, several=("lq",))
     network = load(options.weights, options.threads)
-    print("| pictures | seconds each | of which per 1000 px of input |\n| --- | --- | --- |")
+    print("| pictures | seconds each | seconds per 1000 px of input |\n| --- | --- | --- |")
     for folder in options.lq:
+        paths = pictures_of("--lq", folder)
         target = options.output_dir / folder.resolve().name
         target.mkdir(parents=True, exist_ok=True)
-        paths = picture_files(folder)
-        if not paths:
-            raise ValueError(f"--lq {folder} holds no pictures.")
         spent, pixels = 0.0, 0
         for path in paths:
-            picture = np.asarray(Image.open(path).convert("RGB"))
+            picture = np.asarray(decode({"path": str(path)}))
             started = time.perf_counter()
             upscaled = upscale(network, picture)
             spent += time.perf_counter() - started

@@ -17,6 +17,7 @@ from timing import by_turns, seconds
 
 from hf_faceenh.learning.allocator import keep_freed_memory
 from hf_faceenh.learning.scripts import parse_options, run_script
+from hf_faceenh.learning.tables import markdown_table
 from hf_faceenh.models import FaceEnhancer
 
 CONTENDERS = {  # name → measures
@@ -82,10 +83,11 @@ def main(arguments: list[str] | None = None) -> None:
     times = by_turns({name: partial(in_a_process, name, options) for name in CONTENDERS}, options.turns)
     best = {name: min(values) for name, values in times.items()}
     first, *_ = best.values()
-    print("| | faces per second | s per face | of the first's time |\n| --- | --- | --- | --- |")
+    rows = []
     for name, value in best.items():
         per_face = value / options.batch_size
-        print(f"| {name} | {1 / per_face:.1f} | {per_face:.3f} | {value / first:.0%} |")
+        rows.append([name, f"{1 / per_face:.1f}", f"{per_face:.3f}", f"{value / first:.0%}"])
+    print(markdown_table(["", "faces per second", "s per face", "of the first's time"], rows))
 
 
 if __name__ == "__main__":

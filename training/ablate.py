@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from hf_faceenh.learning.metrics import INPUT, METRICS, markdown_table, mean_with_interval
+from hf_faceenh.learning.intervals import mean_with_interval
 from hf_faceenh.learning.scripts import parse_options, run_script
+from hf_faceenh.learning.tables import INPUT, METRICS, markdown_table
 
 HERE = Path(__file__).parent
 DONE = "done"  # file that says that a row's training came to its end

@@ -33,15 +33,16 @@ from hf_faceenh.learning.evaluation import (
     save_results,
 )
 from hf_faceenh.learning.identity import load_recognizer
-from hf_faceenh.learning.metrics import INPUT
 from hf_faceenh.learning.scripts import parse_options, run_script
+from hf_faceenh.learning.tables import INPUT
 from hf_faceenh.models import FaceDetector, load_enhancer, load_transformers
 from hf_faceenh.serialization import BUNDLED
 
 
 @dataclass
 class Options:
-    """
+    """Settings of `training/evaluate.py`.
+
     Args:
         hq: folder of sharp faces.
         lq: folders of degraded faces, e.g. one for each level.

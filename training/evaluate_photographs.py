@@ -22,13 +22,15 @@ from tqdm import tqdm
 
 from hf_faceenh import EnhancedFace, FaceDetector, FaceEnhancePipeline
 from hf_faceenh.alignment import crop_faces, transform_points
-from hf_faceenh.files import strict_json
-from hf_faceenh.learning.data import picture_files
+from hf_faceenh.learning.data import decode, pictures_of
 from hf_faceenh.learning.degradation import noisy_and_compressed, resize
+from hf_faceenh.learning.evaluation import save_report
 from hf_faceenh.learning.identity import load_recognizer
-from hf_faceenh.learning.metrics import METRICS, face_metrics, markdown_table, mean_with_interval, psnr
+from hf_faceenh.learning.intervals import mean_with_interval
+from hf_faceenh.learning.metrics import face_metrics, psnr
 from hf_faceenh.learning.scripts import parse_options, run_script
 from hf_faceenh.learning.sheets import contact_sheet
+from hf_faceenh.learning.tables import METRICS, markdown_table
 
 FACTOR = 4
 # The degradation: blur in px of the small picture, noise of 255, quality of the JPEG file.
@@ -85,9 +87,8 @@ def degraded(sharp: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def read(path: Path) -> np.ndarray:
-    """RGB, `[H, W, 3]` uint8, the sides cut to multiples of `FACTOR`."""
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB"))
+    """RGB, upright, `[H, W, 3]` uint8, the sides cut to multiples of `FACTOR`."""
+    pixels = np.asarray(decode({"path": str(path)}))
     height, width = (side // FACTOR * FACTOR for side in pixels.shape[:2])
     return np.ascontiguousarray(pixels[:height, :width])
 
@@ -188,19 +189,10 @@ def markdown(means: dict, faces: list[Face], harmed: list[Face]) -> str:
     return "\n".join(lines)
 
 
-def pictures_of(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise ValueError(f"--photographs {folder} is not a folder.")
-    paths = picture_files(folder)
-    if not paths:
-        raise ValueError(f"--photographs {folder} holds no pictures.")
-    return paths
-
-
 def main(arguments: list[str] | None = None) -> None:
     options, _ = parse_options(Options, __doc__, arguments)
     out = options.output_dir
-    paths = pictures_of(options.photographs)
+    paths = pictures_of("--photographs", options.photographs)
     pipe = FaceEnhancePipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
     recognizer = load_recognizer(options.recognizer)
@@ -221,8 +213,7 @@ def main(arguments: list[str] | None = None) -> None:
     report = markdown(means, faces, harmed)
     print(report)
     results = {"means": means, "faces": {face.name: face.metrics for face in faces}}
-    (out / "results.json").write_text(strict_json(results, indent=1))
-    (out / "results.md").write_text(report + "\n")
+    save_report(results, report, out)
     (out / "harmed.png").unlink(missing_ok=True)
     if harmed:
         save_rows(harmed, out / "harmed.png")

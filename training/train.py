@@ -16,10 +16,12 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from hf_faceenh.files import written_whole
+from hf_faceenh.hub import push_enhancer
 from hf_faceenh.learning.allocator import keep_freed_memory
 from hf_faceenh.learning.options import SAVED, TrainingOptions, check_run, flat
 from hf_faceenh.learning.scripts import parse_options, run_script
 from hf_faceenh.learning.trainer import Trainer
+from hf_faceenh.models import load_enhancer
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -46,7 +48,9 @@ def main(arguments: list[str] | None = None) -> None:
     reason = trainer.run()
     accelerator.print(f"Ended: {reason}.", flush=True)
     if options.push_to_hub and accelerator.is_main_process and not trainer.stopping:
-        address = trainer.validation.push(options.output_dir / "enhancer", options.push_to_hub, options.dataset)
+        folder = options.output_dir / "enhancer"
+        rows = trainer.validation.card_rows(load_enhancer(folder).to(accelerator.device))
+        address = push_enhancer(folder, options.push_to_hub, rows, dataset=options.dataset)
         accelerator.print(f"Pushed: {address}", flush=True)
     accelerator.end_training()
 

@@ -4,8 +4,8 @@
     python training/train_parser.py --dataset FACES --labels LABEL_MAPS --evaluate OUT/parser
 
 FACES is a folder of aligned, square face crops; LABEL_MAPS a folder of 8-bit PNGs of the same names, whose pixels are
-ids of CelebAMask-HQ. Or `--dataset` alone, a `datasets` name with the image columns `image` and `label`. Of that
-set's nineteen regions ten are kept; glasses count as skin, the others as background.
+ids of CelebAMask-HQ. Or `--dataset` alone, a `datasets` name with the image columns `image` and `label`. Ten of that
+set's nineteen regions are kept; glasses count as skin, the others as background.
 
 In the pipeline a parser sees what an enhancer makes of degraded faces. With `--enhancer` the degraded half of the
 training faces goes through it, and so do the faces of `--evaluate`.
@@ -35,9 +35,10 @@ from hf_faceenh.learning.parsing import (
     make_model,
     parser_inputs,
     parsing_loss,
-    rate_at,
 )
+from hf_faceenh.learning.rates import warm_up_then_cosine
 from hf_faceenh.learning.scripts import parse_options, run_script
+from hf_faceenh.learning.tables import markdown_table
 from hf_faceenh.models import load_enhancer
 
 LONGEST_GRADIENT = 1.0
@@ -45,7 +46,8 @@ LONGEST_GRADIENT = 1.0
 
 @dataclass
 class Options:
-    """
+    """Settings of `training/train_parser.py`.
+
     Args:
         dataset: folder of aligned faces, or a `datasets` name.
         labels: folder of their label maps; not for a `datasets` name.
@@ -124,7 +126,7 @@ def train(options: Options, enhancer: torch.nn.Module | None) -> None:
         torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=0.01),
         DataLoader(samples, options.batch_size, num_workers=options.num_workers),
         loss_of,
-        lambda step: rate_at(step, options.steps),
+        lambda step: warm_up_then_cosine(step, options.steps),
         loop.LoopSettings(
             options.steps, options.log_every, options.save_every, LONGEST_GRADIENT, options.output_dir / "parser"
         ),
@@ -137,8 +139,7 @@ def print_iou(options: Options, enhancer: torch.nn.Module | None) -> None:
     model = load_parser(options.evaluate)
     faces = LabelledFaces(options.dataset, options.labels, "validation", 2 * model.config.sample_size)
     per_class, mean = evaluate(model, faces, enhancer)
-    print("| " + " | ".join(("mean IoU", *LABELS)) + " |\n" + "| --- " * (len(LABELS) + 1) + "|")
-    print("| " + " | ".join(f"{value:.3f}" for value in (mean, *per_class.tolist())) + " |")
+    print(markdown_table(["mean IoU", *LABELS], [[f"{value:.3f}" for value in (mean, *per_class.tolist())]]))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from hf_faceenh.learning import loop
 from hf_faceenh.learning.allocator import keep_freed_memory
 from hf_faceenh.learning.metrics import FLAT
-from hf_faceenh.learning.schedule import cosine
+from hf_faceenh.learning.rates import cosine
 from hf_faceenh.learning.scripts import parse_options, run_script
 from hf_faceenh.learning.super_resolution import (
     Crops,
@@ -37,7 +37,8 @@ LONGEST_GRADIENT = 20.0  # of the loss in dB
 
 @dataclass
 class Options:
-    """
+    """Settings of `training/train_super_resolver.py`.
+
     Args:
         dataset: folder of photographs, or a `datasets` name with an image.
         output_dir: gets super_resolver/.

@@ -24,7 +24,7 @@ class Acquisition:
         accelerator: its process gets its share of the faces, on its device.
 
     Attributes:
-        held: this round's last batches, for its end to assess.
+        held: this round's last batches, which are assessed at its end.
         coefficients: degradation type → coefficient, of the round.
 
     Raises:
@@ -43,7 +43,7 @@ class Acquisition:
         self.held: deque[Batch] = deque(maxlen=assessed)
 
     def begin(self, progress: schedule.Progress) -> None:
-        """Starts to make samples where the run is. The ones before that the round's end needs are held again."""
+        """Starts making samples where the run is; after a resume, first those before that the round's end needs."""
         options = self.options
         first = schedule.first_batch(options, progress, self.held.maxlen)
         self.loader = training_loader(
@@ -65,7 +65,7 @@ class Acquisition:
             self._next()
 
     def samples(self) -> list[Batch]:
-        """Those of the next step: a batch for each backward pass."""
+        """The next step's, a batch for each backward pass."""
         return [self._next() for _ in range(self.options.gradient_accumulation_steps)]
 
     def _next(self) -> Batch:
@@ -75,11 +75,11 @@ class Acquisition:
         return batch
 
     def next_round(self, round: int, coefficients: Mapping[str, float]) -> None:
-        """From here on, samples are of this round, and degraded with what changes of the coefficients."""
+        """Begins a round: the next samples are degraded with its coefficients; those not named stay as they are."""
         self.held.clear()
         self.coefficients.publish(round, coefficients)
 
     def end(self) -> int:
-        """No more samples are needed; how many pictures could not be read and were passed over."""
+        """Stops making samples; returns how many pictures could not be read and were passed over."""
         self._batches.close()
         return self.loader.broken

@@ -9,11 +9,11 @@ from accelerate import Accelerator
 
 
 class Agreement:
-    """Reads from the device, once, all that the host must know of a step; what concerns all is exchanged before.
+    """Reads in one transfer what the host must know of a step, after the processes have exchanged what concerns all.
 
     Attributes:
-        asked: whether SIGTERM has asked this process to stop. To be read by nothing but the next exchange: a process
-            that left the training loop on its own would leave the others waiting for it.
+        asked: whether SIGTERM has asked this process to stop. Only the next exchange may read it: a process that left
+            the training loop on its own would leave the others waiting for it.
         stopping: whether the run stops, because a process was asked to; the same in all.
     """
 
@@ -23,7 +23,7 @@ class Agreement:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """While it lasts, SIGTERM asks to stop instead of ending the process."""
+        """Within it, SIGTERM asks the run to stop instead of ending the process."""
         before = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "asked", True))
         try:
             yield
@@ -36,7 +36,7 @@ class Agreement:
         """
         Args:
             decisive: scalars on one device, totals of losses and the length of a gradient.
-            terms: further ones, to be told.
+            terms: further scalars, for the log.
 
         Returns:
             whether the decisive ones are finite in all processes; and this process's terms.

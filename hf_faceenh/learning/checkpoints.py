@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 
 from hf_faceenh.errors import one_line
 
-MANIFEST = "manifest.json"  # of the checksums; written last, so that what has one was complete
+MANIFEST = "manifest.json"  # the checksums; written last, so that a folder that has it was complete
 PARTIAL = ".partial"
-# What a full disk raises: safetensors have an error of their own for it, everything else of ours an OSError.
+# What a full disk raises: safetensors has an error of its own; everything else that we call raises OSError.
 WRITE_ERRORS = (OSError, SafetensorError)
 
 
@@ -41,7 +41,7 @@ class Checkpoints:
         return partial
 
     def finish(self, step: int) -> Path:
-        """Seals what `begin` gave, puts it in its place with one rename, and removes the oldest."""
+        """Adds the checksums to what `begin` gave, renames it to its place, and removes the oldest checkpoints."""
         partial, target = self.folder / PARTIAL, self.folder / f"step_{step:08d}"
         (partial / MANIFEST).write_text(json.dumps(checksums(partial), indent=1) + "\n")
         shutil.rmtree(target, ignore_errors=True)  # of the same step, from before a resume
@@ -72,7 +72,7 @@ class Checkpoints:
         """The checkpoint that the option `resume` means: "latest", a folder, or none.
 
         Raises:
-            FileNotFoundError: where there is none.
+            FileNotFoundError: for "latest", where there is none. A folder is not looked at.
         """
         if resume == "latest":
             return self.newest(say)
@@ -102,7 +102,7 @@ def spared(what: str, say: Callable[[str], None], advice: str = "Make room on th
 
 
 def save_state(state: dict, path: Path) -> None:
-    """`torch.save`, which makes a `RuntimeError` about positions of a full disk, with the true error behind it.
+    """`torch.save`, with the true error of a full disk: its own is a `RuntimeError` about positions in the file.
 
     Raises:
         OSError: where the disk is full.

@@ -135,7 +135,8 @@ class Curriculum:
         return None if self._log_factor is None else math.exp(self._log_factor)
 
     def _smooth(self, factor: float) -> None:
-        # The logarithm is as far below 0 for 1/r as above for r; bounded, so that a factor near 0 is soon forgotten.
+        # The logarithm is symmetric: 1/r lowers it as much as r raises it. It is bounded, so that a factor near 0 is
+        # soon forgotten.
         value = math.log(max(factor, 1 / self.config.largest))
         kept = 0.0 if self._log_factor is None else self.config.smoothing
         self._log_factor = kept * (self._log_factor or 0.0) + (1 - kept) * value

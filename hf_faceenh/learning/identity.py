@@ -85,7 +85,7 @@ def embed(recognizer: nn.Module, faces: torch.Tensor) -> torch.Tensor:
 
 
 def identity_distance(recognizer: nn.Module, faces_a: torch.Tensor, faces_b: torch.Tensor) -> torch.Tensor:
-    """How far each face of one batch is from its counterpart of the other, as the recognizer measures it: `[B]`.
+    """Distance of each face of one batch from its counterpart in the other, as the recognizer measures it: `[B]`.
 
     0 for the same face. With dlib's recognizer faces of one person mostly lie less than 0.6 apart.
 
@@ -97,7 +97,7 @@ def identity_distance(recognizer: nn.Module, faces_a: torch.Tensor, faces_b: tor
 
 
 def embedding_distance(recognizer: nn.Module, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """The same for the embeddings `[B, D]` that `embed` returns."""
+    """`identity_distance` of embeddings `[B, D]`, which `embed` gives."""
     a, b = a.float(), b.float()
     if recognizer.config.distance == "cosine":
         return 1 - F.cosine_similarity(a, b)

@@ -1,4 +1,4 @@
-"""The networks that a run trains, and all that goes with their weights: optimisers, averages, adapters."""
+"""The networks that a run trains, and what belongs to their weights: optimisers, averages, adapters."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -10,14 +10,13 @@ from diffusers.training_utils import EMAModel
 
 from hf_faceenh.learning.acquisition import Batch
 from hf_faceenh.learning.identity import load_recognizer
-from hf_faceenh.learning.losses import DiscriminatorLoss, EnhancerLoss
+from hf_faceenh.learning.losses import DiscriminatorLoss, EnhancerLoss, Terms
 from hf_faceenh.learning.options import TrainingOptions
 from hf_faceenh.learning.reduction import Reduction, follow_channels
 from hf_faceenh.models import FaceDiscriminator, FaceEnhancer, FaceEnhancerOutput, load_enhancer, load_transformers
 from hf_faceenh.models.discriminator import discriminator_config
 
 BETAS, DISCRIMINATOR_BETAS = (0.9, 0.99), (0.0, 0.99)  # of Adam
-Terms = dict[str, torch.Tensor]  # of a loss, by name: scalars
 
 
 class Learner:
@@ -26,7 +25,7 @@ class Learner:
     Args:
         options: of the run.
         accelerator: puts networks on devices, and adds up what several processes compute.
-        checkpoint: whose enhancer is gone on with; its `state.pt` is then to be given to `load_state_dict`.
+        checkpoint: whose enhancer training continues; give its `state.pt` to `load_state_dict` afterwards.
 
     Raises:
         ValueError, OSError: for a network that is missing or of the wrong kind.
@@ -167,7 +166,7 @@ class Learner:
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """The discriminator's, of degraded ("lq"), sharp ("hq") and enhanced faces."""
+        """The discriminator's logits for degraded ("lq"), sharp ("hq") and enhanced faces."""
         self.plain.eval()
         with self.accelerator.autocast():
             faces = {"lq": batch["lq"], "hq": batch["hq"], "enhanced": self.plain(batch["lq"], return_dict=False)[0]}
@@ -176,8 +175,7 @@ class Learner:
         return values
 
     def follow(self, reduction: Reduction) -> None:
-        """Goes on with the reduced network. The averages, the adapters and, for the channels that stay, Adam's moments
-        follow."""
+        """Continues with the reduced network; averages, adapters and Adam's moments keep the channels that stay."""
         self.optimizer, self.averages.shadow_params = follow_channels(
             self.plain,
             reduction.model,
@@ -223,7 +221,7 @@ class Learner:
 
 
 def count_on_host(optimizer: torch.optim.Optimizer) -> None:
-    """Puts Adam's step counts back on the CPU, where it makes them itself.
+    """Puts Adam's step counts back on the CPU, where Adam itself creates them.
 
     Accelerate moves them to the device with the rest of a loaded or carried state; Adam then reads every parameter's
     from there at every step, and each reading waits for the device.

@@ -1,7 +1,5 @@
-"""What is measured on enhanced faces. They are `[S, S, 3]` uint8 RGB here, aligned in the FFHQ layout.
-
-What becomes of the values is in `intervals` and `tables`, whose names are offered here as well.
-"""
+"""What is measured on enhanced faces. They are `[S, S, 3]` uint8 RGB here, aligned in the FFHQ layout. What becomes of
+the values is in `intervals` and `tables`."""
 
 import math
 from collections.abc import Sequence
@@ -13,33 +11,12 @@ from torch import nn
 
 from hf_faceenh.alignment import FFHQ_TEMPLATE, similarity_transform, transform_points
 from hf_faceenh.learning.identity import check_recognizer, identity_distance
-from hf_faceenh.learning.intervals import bootstrap_interval, mean_with_interval
 from hf_faceenh.learning.losses import PerceptualLoss
-from hf_faceenh.learning.tables import INPUT, METRICS, Metric, markdown_table, model_index_results
 from hf_faceenh.models.detector import FaceDetector
 
 BATCH = 8  # faces that go through a recognizer at once
 FLAT = 16  # px, side of the squares in which noise is measured
 HIGHEST_PSNR = 100.0  # in dB: what equal pictures have, so that a mean over faces stays a number
-
-__all__ = [
-    "FLAT",
-    "HIGHEST_PSNR",
-    "INPUT",
-    "METRICS",
-    "Metric",
-    "as_batch",
-    "as_pictures",
-    "bootstrap_interval",
-    "face_metrics",
-    "flat_noise",
-    "landmark_error",
-    "markdown_table",
-    "mean_with_interval",
-    "model_index_results",
-    "psnr",
-    "ssim",
-]
 
 
 @torch.no_grad()
@@ -64,8 +41,8 @@ def face_metrics(
         landmarks: true points of each face, `[5, 2]` px of it, in the detector's order.
 
     Returns:
-        name, as in `METRICS` → values in the order of the faces; those of "landmarks" are NaN for a face that the
-        detector does not find.
+        name, as in `tables.METRICS` → values in the order of the faces; those of "landmarks" are NaN for a face that
+        the detector does not find.
 
     Raises:
         ValueError: for lists of different lengths, pictures of different sizes, or a model of the wrong kind.

@@ -11,9 +11,11 @@ from hf_faceenh.learning.curriculum import CurriculumConfig
 from hf_faceenh.learning.losses import LossConfig
 from hf_faceenh.learning.reduction import ReductionConfig
 
-# What a resumed run may set otherwise than the run that it goes on from.
-FREE = {"output_dir", "resume", "rounds", "num_workers", "report_to", "push_to_hub", "keep_checkpoints"}
-FREE |= {"checkpoint_every"}
+# Options that may change when a run is resumed.
+FREE = {
+    *("output_dir", "resume", "rounds", "num_workers", "report_to", "push_to_hub"),
+    *("keep_checkpoints", "checkpoint_every"),
+}
 SAVED = "options.yaml"  # in the folder of a run
 
 

@@ -1,4 +1,4 @@
-"""What a run tells about its rounds: rounds.jsonl, a sheet of samples each, and a line on the screen."""
+"""What a run records of each round: a line of rounds.jsonl, a sheet of samples, and a line on the screen."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -19,8 +19,8 @@ SAMPLE_ROWS = 8  # of a round's sheet
 class Records:
     """The records of a run, in its folder.
 
-    A round's line is first put down (`add`), then saved with the checkpoint (`pending`), then written to the file.
-    So a run that goes on from that checkpoint finds the line in one of the two, whatever happened in between.
+    A round's line is first added to `pending`, then saved with the checkpoint, then written to the file. So a run that
+    goes on from that checkpoint finds the line in one of the two, whatever happened in between.
 
     Args:
         folder: of the run; gets rounds.jsonl and samples/.
@@ -31,7 +31,7 @@ class Records:
         self.pending: list[dict] = []  # not in the file yet
 
     def add(self, line: dict) -> None:
-        """Puts down a round's line. What JSON does not know (NaN, infinity) becomes null."""
+        """Adds a round's line to what is pending. What JSON does not know (NaN, infinity) becomes null."""
         self.pending.append(json.loads(strict_json(line)))
 
     def write(self) -> None:

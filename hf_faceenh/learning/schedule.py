@@ -1,4 +1,4 @@
-"""How a run of training goes by: how far it is, and pure functions of that and of the options."""
+"""The course of a run: how far it is (`Progress`), and what follows from that and the options, as pure functions."""
 
 import math
 from collections.abc import Callable
@@ -7,21 +7,15 @@ from dataclasses import dataclass, field
 import torch
 
 from hf_faceenh.learning.options import TrainingOptions
+from hf_faceenh.learning.rates import FALLS, warm_up
 
-
-def cosine(done: float) -> float:
-    """Share of the learning rate that is left when a share `done` in [0, 1] of the steps is: from 1 to 0."""
-    return 0.5 + 0.5 * math.cos(math.pi * done)
-
-
-FALLS = {"cosine": cosine, "linear": lambda done: 1 - done, "constant": lambda done: 1.0}
 ROUNDING = 1.005  # a target counts as reached if it is missed by no more than this factor
 Rank = tuple[int, float]  # multiply-accumulates and relative error: less is better, and the first comes first
 
 
 @dataclass
 class Progress:
-    """How far a run is.
+    """How far a run has come.
 
     Args:
         step: optimiser steps done.
@@ -31,7 +25,7 @@ class Progress:
         tune_from: step at which the second phase began.
         skipped: steps of the enhancer skipped in a row, because something was not finite.
         discriminator_skipped: likewise, of the discriminator.
-        best: rank of what is in OUT/enhancer.
+        best: rank of the network in OUT/enhancer.
         stale: evaluations since then, or since the second phase began.
         losses: term → sum and count of this round.
     """
@@ -82,7 +76,7 @@ def batches_per_round(options: TrainingOptions) -> int:
 
 def rate_share(options: TrainingOptions, progress: Progress) -> float:
     """Share of the learning rate: rises over the warm-up, falls to 0 in the second phase."""
-    share = min(1.0, (progress.step + 1) / max(1, options.warmup_steps))
+    share = warm_up(progress.step, options.warmup_steps)
     if progress.phase == "reduce":
         return share
     done = min(1.0, (progress.step - progress.tune_from) / tune_steps(options))

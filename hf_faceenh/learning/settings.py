@@ -1,4 +1,4 @@
-"""How a group of settings says which of them is out of its range."""
+"""Checking the values of a group of settings."""
 
 from collections.abc import Mapping
 

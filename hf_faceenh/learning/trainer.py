@@ -1,7 +1,7 @@
 """The training method: acquisition, first training, adjustment, second training.
 
-`Trainer` is the method and reads from top to bottom. What it puts together stands beside it, each piece with tests of
-its own: `acquisition` (samples), `learner` (networks, optimisers), `schedule` (phases, learning rate, end),
+`Trainer` is the method and reads from top to bottom. The pieces that it puts together are modules of their own, each
+with tests: `acquisition` (samples), `learner` (networks, optimisers), `schedule` (phases, learning rate, end),
 `curriculum` (coefficients), `reduction` (channels), `agreement` (between processes), `validation`, `records`,
 `checkpoints`.
 """
@@ -35,14 +35,14 @@ class TrainingError(ValueError):
 
 
 class Trainer:
-    """A run: all that it holds, and how it goes.
+    """One training run.
 
     Args:
-        options: of the run, in effect.
+        options: of the run, as `TrainingOptions.in_effect` gives them.
         accelerator: of this process.
 
     Raises:
-        ValueError, OSError: in one line, for options that lead nowhere; nothing has been written then.
+        ValueError, OSError: in one line, for options that cannot be used; nothing has been written by then.
     """
 
     def __init__(self, options: TrainingOptions, accelerator: Accelerator):
@@ -162,7 +162,7 @@ class Trainer:
         return decision, reduction
 
     def reduce(self) -> Reduction:
-        """A ratio per layer, trials and relaxation (see `Reducer.reduce`); the learner continues with the result."""
+        """A ratio per layer, trials, relaxation (see `Reducer.reduce`); the learner continues with what is left."""
         reduction = self.reducer.reduce(
             self.learner.plain,
             list(self.acquisition.held),
@@ -178,11 +178,11 @@ class Trainer:
 
     @property
     def stopping(self) -> bool:
-        """Whether a process was asked to stop, which all have agreed on."""
+        """Whether the run stops because a process was asked to; the same in all processes."""
         return self.agreement.stopping
 
     def _skipped(self, before: int, finite: bool, what: str) -> int:
-        """How many steps in a row were skipped, with this one; says so, and ends a run with too many."""
+        """Counts the steps skipped in a row, `before` this one and with it; says so, and ends a run with too many."""
         if finite:
             return 0
         self.say(f"step {self.progress.step + 1}: {what} is skipped.")
@@ -194,29 +194,16 @@ class Trainer:
         return before + 1
 
     def _end_round(self) -> None:
-        """Acquisition's means and the adjustment, then what is told and kept of the round.
+        """The discriminator's means and the adjustment, then what is shown and saved of the round.
 
-        The checkpoint, which has the round's line too, comes before the records: so a full disk costs no round.
+        The checkpoint, which holds the round's line too, comes before the records, so that a full disk costs no round.
         """
         progress = self.progress
         torch.manual_seed(self.options.seed + progress.round)  # what a decision draws is the same after a resume
         means = self.assess()
         decision, reduction = self.adjust(means)
         figures, columns = self.validation.assess(self.learner.averaged, self.acquisition.held[-1])
-        line = {
-            "round": progress.round,
-            "step": progress.step,
-            "phase": progress.phase,
-            "means": means,
-            "coefficients": self.acquisition.coefficients.values(),  # of the round that ends here
-            **described_decision(decision),
-            "type_errors": self.type_errors.means(),
-            "losses": progress.mean_losses(self.agreement.sum),
-            "validation": figures,
-            "macs": macs(self.learner.plain),
-            "reduction": described_reduction(reduction),
-            "seconds": round(time.monotonic() - self.started, 1),
-        }
+        line = self._line(means, decision, reduction, figures)
         self._keep_best((line["macs"], figures["relative_error"]) if figures else None)
         reduced = reduction and (reduction.macs_before, reduction.macs_after)
         if reason := schedule.reductions_over(self.options, progress, self.first_macs, reduced):
@@ -233,12 +220,36 @@ class Trainer:
             numbers = {name: value for name, value in flat(line).items() if isinstance(value, (int, float))}
             self.accelerator.log(numbers, step=line["step"])
 
+    def _line(
+        self,
+        means: dict[str, float] | None,
+        decision: Decision | None,
+        reduction: Reduction | None,
+        figures: dict[str, float] | None,
+    ) -> dict:
+        """What rounds.jsonl says about the round that ends here."""
+        progress = self.progress
+        return {
+            "round": progress.round,
+            "step": progress.step,
+            "phase": progress.phase,
+            "means": means,
+            "coefficients": self.acquisition.coefficients.values(),
+            **described_decision(decision),
+            "type_errors": self.type_errors.means(),
+            "losses": progress.mean_losses(self.agreement.sum),
+            "validation": figures,
+            "macs": macs(self.learner.plain),
+            "reduction": described_reduction(reduction),
+            "seconds": round(time.monotonic() - self.started, 1),
+        }
+
     # What is kept
 
     def _keep_best(self, rank: schedule.Rank | None) -> None:
-        """OUT/enhancer gets the averaged weights if they are the best so far of the smallest network so far.
+        """Saves the averaged weights to OUT/enhancer if they are the best so far of the smallest network so far.
 
-        The best by the relative error, as in the loss: the mean PSNR is decided by a few almost perfect inputs.
+        The relative error decides, as in the loss: a mean PSNR depends on a few almost perfect inputs.
         Without validation faces (`rank` is `None`), the latest are kept.
         """
         if rank and not schedule.is_better(rank, self.progress.best):
@@ -265,7 +276,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def state_dict(self) -> dict:
-        """All that a run goes on from beside the enhancer's weights; nothing in a step is random."""
+        """What a resumed run needs besides the enhancer's weights. No generators: nothing in a step is random."""
         return self.learner.state_dict() | {
             "progress": asdict(self.progress),
             "first_macs": self.first_macs,

@@ -2,20 +2,19 @@
 
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from hf_faceenh.hub import push_enhancer
 from hf_faceenh.learning.data import check_sizes, fixed_pairs, load_faces
 from hf_faceenh.learning.degradation import Degradation
+from hf_faceenh.learning.intervals import mean_with_interval
 from hf_faceenh.learning.losses import relative_l1
-from hf_faceenh.learning.metrics import INPUT, as_batch, as_pictures, face_metrics, mean_with_interval
+from hf_faceenh.learning.metrics import as_batch, as_pictures, face_metrics
 from hf_faceenh.learning.options import TrainingOptions
-from hf_faceenh.models import load_enhancer
+from hf_faceenh.learning.tables import INPUT
 
 Pictures = list[np.ndarray]  # `[S, S, 3]` uint8 each
 Columns = tuple[Pictures, ...]  # of a sheet of samples
@@ -84,13 +83,12 @@ class Validation:
         figures["relative_error"] = mean_relative_error(enhanced, hq, lq)
         return figures, (lq, enhanced, hq)
 
-    def push(self, folder: Path, repository: str, dataset: str) -> str:
-        """Uploads the pipeline with an enhancer in it, its figures in the model card; returns the commit's URL."""
-        rows = self.card_rows(load_enhancer(folder).to(self.accelerator.device))
-        return push_enhancer(folder, repository, rows, dataset=dataset)
-
     def card_rows(self, model: torch.nn.Module) -> list[dict]:
-        """Figures of input and enhancer for a model card; none without validation faces."""
+        """Figures of input and enhancer for a model card; none without validation faces.
+
+        Args:
+            model: the enhancer, on the accelerator's device.
+        """
         if self.faces is None:
             return []
         lq, hq = self.pairs

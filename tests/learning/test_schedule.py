@@ -14,10 +14,6 @@ def options(**changes):
     return TrainingOptions(dataset="faces", output_dir=Path("out"), **settings | changes)
 
 
-def test_cosine_falls_from_1_to_0():
-    assert [schedule.cosine(done) for done in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
-
-
 @pytest.mark.parametrize(
     ("fall", "shares"),
     [("cosine", [1, 0.5, 0]), ("linear", [1, 0.5, 0]), ("constant", [1, 1, 1])],

@@ -15,7 +15,8 @@ from tiny import tiny_enhancer
 from transformers import MobileNetV2Config, MobileNetV2Model
 
 from hf_faceenh import GPENFaceEnhancer
-from hf_faceenh.learning.metrics import face_metrics, model_index_results
+from hf_faceenh.learning.metrics import face_metrics
+from hf_faceenh.learning.tables import model_index_results
 from hf_faceenh.models import FaceRecognizer, FaceRecognizerConfig
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +33,7 @@ def evaluate():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, astronaut):
-    """sharp/: a real face and two gradients, 128 px, with landmarks; weak/ and strong/: their poor twins."""
+    """sharp/: a real face and two gradients, 128 px, with landmarks; weak/ and strong/: the same degraded."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "sharp").mkdir()
     face = Image.open(astronaut).convert("RGB").crop((128, 16, 320, 208)).resize((128, 128))
@@ -107,7 +108,7 @@ def test_every_model_at_every_level_and_all_of_them(results):
             assert overall[name]["interval"][0] < overall[name]["mean"] < overall[name]["interval"][1]
 
 
-def test_the_input_is_the_enlarged_poor_face_and_the_zero_line(results, data):
+def test_the_input_is_the_upscaled_degraded_face_and_the_zero_line(results, data):
     assert (
         row(results, "input", "weak")["metrics"]["psnr"]["mean"]
         > row(results, "input", "strong")["metrics"]["psnr"]["mean"]
@@ -122,13 +123,13 @@ def test_the_input_is_the_enlarged_poor_face_and_the_zero_line(results, data):
     # the same as on these files by hand
     reduced = Image.open(data / "sharp" / "b.png").resize((SIZE, SIZE), Image.Resampling.BOX)
     with Image.open(results[1] / "weak.png") as sheet:
-        enlarged = np.asarray(sheet)[-2 * SIZE : -SIZE, :SIZE]
-    by_hand = face_metrics([enlarged], [np.asarray(reduced)])
+        upscaled = np.asarray(sheet)[-2 * SIZE : -SIZE, :SIZE]
+    by_hand = face_metrics([upscaled], [np.asarray(reduced)])
     assert before["by_face"]["b.png"]["psnr"] == pytest.approx(by_hand["psnr"][0], abs=0.05)
 
 
 def test_faces_that_are_not_found_are_counted(results):
-    """The two gradients, at both levels; in the real face something is, if the picture is not too poor."""
+    """The two gradients, at both levels; in the real face something is, if the picture is not too damaged."""
     weak, overall = (row(results, "input", level)["metrics"]["landmarks"] for level in ("weak", "overall"))
     assert weak["missing"] == 2 and weak["mean"] > 0
     assert overall["missing"] >= 4
@@ -147,13 +148,13 @@ def test_the_contact_sheets_show_input_models_and_sharp_faces(results, data):
 
 
 def test_a_contact_sheet_shows_at_most_eight_faces(evaluate, data, models, tmp_path):
-    for folder in ("many", "many_poor"):
+    for folder in ("many", "many_degraded"):
         (tmp_path / folder).mkdir()
         for index in range(11):
             Image.new("RGB", (32, 32), (20 * index, 0, 0)).save(tmp_path / folder / f"{index:02d}.png")
-    arguments = ["--hq", tmp_path / "many", "--lq", tmp_path / "many_poor", "--model", models / "gpen"]
+    arguments = ["--hq", tmp_path / "many", "--lq", tmp_path / "many_degraded", "--model", models / "gpen"]
     evaluate([*map(str, arguments), "--device", "cpu", "--batch_size", "3", "--output_dir", str(tmp_path)])
-    with Image.open(tmp_path / "many_poor.png") as sheet:
+    with Image.open(tmp_path / "many_degraded.png") as sheet:
         assert sheet.height - 8 * 32 < 32
         reds = [sheet.getpixel((16, sheet.height - 32 * (8 - row) + 16))[0] for row in range(8)]
     assert reds == [20 * row for row in range(8)]

@@ -6,7 +6,7 @@ the `Coefficients` of the round (coefficients), or `fixed_pairs` for evaluation.
 
 from hf_faceenh.learning.data.coefficients import Coefficients
 from hf_faceenh.learning.data.decoded import DecodedPictures
-from hf_faceenh.learning.data.loader import TrainingLoader, training_loader
+from hf_faceenh.learning.data.loader import training_loader
 from hf_faceenh.learning.data.pairs import FacePairs, fixed_pairs
 from hf_faceenh.learning.data.sources import (
     check_sizes,
@@ -15,6 +15,7 @@ from hf_faceenh.learning.data.sources import (
     load_pictures,
     loading,
     picture_files,
+    pictures_of,
     source_of,
     undecoded,
 )
@@ -23,7 +24,6 @@ __all__ = [
     "Coefficients",
     "DecodedPictures",
     "FacePairs",
-    "TrainingLoader",
     "check_sizes",
     "decode",
     "fixed_pairs",
@@ -31,6 +31,7 @@ __all__ = [
     "load_pictures",
     "loading",
     "picture_files",
+    "pictures_of",
     "source_of",
     "training_loader",
     "undecoded",

@@ -53,7 +53,7 @@ class FacePairs:
             coefficients: type → coefficient in place of the degradation's own.
 
         Returns:
-            "hq" and "lq", `[3, S, S]` float32 in [-1, 1], and "tags" as `Degradation.with_tags` returns them.
+            "hq" and "lq", `[3, S, S]` float32 in [-1, 1], and "tags", see `Degradation.with_tags`.
         """
         rng = np.random.default_rng(seed)
         crop = self._jitter(face, rng)

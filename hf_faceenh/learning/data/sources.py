@@ -124,6 +124,20 @@ def picture_files(folder: str | Path, below: bool = False) -> list[Path]:
     return sorted(path for path in paths if path.suffix.lower() in known and path.is_file())
 
 
+def pictures_of(option: str, folder: Path) -> list[Path]:
+    """The `picture_files` of a folder that an option names.
+
+    Raises:
+        ValueError: where there is no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{option} {folder} is not a folder.")
+    paths = picture_files(folder)
+    if not paths:
+        raise ValueError(f"{option} {folder} holds no pictures.")
+    return paths
+
+
 # Looked at and decoded: a picture is {"bytes", "path"}, with None for one of them
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_faceenh.learning.data import decode, picture_files
+from hf_faceenh.learning.data import decode, picture_files, pictures_of
 
 OVERALL = "overall"  # name of all levels together
 
@@ -19,11 +19,7 @@ def levels_of(folders: Sequence[Path]) -> dict[str, list[Path]]:
     """
     levels = {}
     for folder in folders:
-        if not folder.is_dir():
-            raise ValueError(f"--lq {folder} is not a folder.")
-        paths = picture_files(folder)
-        if not paths:
-            raise ValueError(f"--lq {folder} holds no pictures.")
+        paths = pictures_of("--lq", folder)
         name = folder.resolve().name
         if name in (*levels, OVERALL):
             raise ValueError(f"--lq {folder}: a level is called {name} already; rename the folder.")
@@ -68,7 +64,7 @@ def read_landmarks(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_square(path: Path) -> np.ndarray:
-    """An aligned face, `[S, S, 3]` uint8 RGB.
+    """An aligned face, sharp or degraded, `[S, S, 3]` uint8 RGB.
 
     Raises:
         ValueError: where it is missing, not a picture, or not square.

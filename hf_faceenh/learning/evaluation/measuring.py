@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from hf_faceenh.learning.degradation import resize
 from hf_faceenh.learning.evaluation.faces import read_square
-from hf_faceenh.learning.metrics import INPUT, as_batch, as_pictures, face_metrics, landmark_error
+from hf_faceenh.learning.metrics import as_batch, as_pictures, face_metrics, landmark_error
 from hf_faceenh.learning.sheets import contact_sheet
+from hf_faceenh.learning.tables import INPUT
 
 SHARP = "sharp"  # the sharp faces' name among the models
 SHEET_ROWS = 8

@@ -9,7 +9,8 @@ import torch
 from hf_faceenh.files import strict_json, written_whole
 from hf_faceenh.learning.evaluation.faces import OVERALL
 from hf_faceenh.learning.evaluation.measuring import Evaluation
-from hf_faceenh.learning.metrics import INPUT, METRICS, markdown_table, mean_with_interval
+from hf_faceenh.learning.intervals import mean_with_interval
+from hf_faceenh.learning.tables import INPUT, METRICS, markdown_table
 from hf_faceenh.models.costs import multiply_accumulates, parameter_count
 
 
@@ -137,11 +138,13 @@ def markdown(results: dict) -> str:
 
 
 def save_results(results: Mapping, folder: Path) -> None:
-    """Writes results.json (strict JSON: null where there is no number) and results.md."""
-    texts = {
-        "results.json": strict_json(results, indent=1),
-        "results.md": markdown(results) + "\n",
-    }
+    """Writes results.json and results.md."""
+    save_report(results, markdown(results), folder)
+
+
+def save_report(results: Mapping, report: str, folder: Path) -> None:
+    """Writes results.json (strict JSON: null where there is no number) and a report of them, results.md."""
+    texts = {"results.json": strict_json(results, indent=1), "results.md": report + "\n"}
     for name, text in texts.items():
         with written_whole(folder / name) as partial:
             partial.write_text(text, encoding="utf-8")

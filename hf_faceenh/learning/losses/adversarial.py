@@ -1,4 +1,4 @@
-"""What enhancer and discriminator want of the discriminator's logits."""
+"""The losses of the discriminator's logits: the enhancer's and the discriminator's own, with R1."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The teacher's image as the one to reach."""
+"""The pixel loss with the teacher's image as the target."""
 
 import torch
 from torch import nn
@@ -12,8 +12,9 @@ class ImitationLoss(FrozenLoss):
     """The pixel loss of the student's enhanced faces, with the teacher's in place of the sharp ones (Ba & Caruana
     2014).
 
-    What damage has taken from a face cannot be restored. The sharp face asks for it all the same, differently at every
-    step, and most of a small network's gradient is that noise. The teacher's image shows only what can be restored.
+    What damage has taken from a face cannot be restored. The sharp face demands it all the same, something else at
+    every step, and most of a small network's gradient is that noise. The teacher's image shows only what can be
+    restored.
 
     Args:
         teacher: any face enhancer, of any sample size: faces are resized to it, and its own back. It is frozen.

@@ -10,6 +10,8 @@ from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from hf_faceenh.learning.losses.base import FrozenLoss, freeze
 
+LAYERS = (2, 4, 7, 11)  # hidden states of MobileNetV2
+
 
 class PerceptualLoss(FrozenLoss):
     """Distance between the features of enhanced and sharp faces (Johnson et al. 2016), each position's feature vector
@@ -24,7 +26,7 @@ class PerceptualLoss(FrozenLoss):
         ValueError: for a model that returns no hidden states of pictures, or too few.
     """
 
-    def __init__(self, backbone: nn.Module, layers: Sequence[int] = (2, 4, 7, 11)):
+    def __init__(self, backbone: nn.Module, layers: Sequence[int] = LAYERS):
         super().__init__()
         self.backbone = freeze(backbone)
         self.layers = tuple(layers)

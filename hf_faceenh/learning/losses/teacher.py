@@ -1,4 +1,4 @@
-"""What a teacher is, and what it shows of itself. It may be any face enhancer, of any sample size."""
+"""Teachers: any face enhancer, of any sample size, and the features that it gives."""
 
 import inspect
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def at_side(faces: torch.Tensor, side: int) -> torch.Tensor:
 def features_of(enhancer: nn.Module, faces: torch.Tensor) -> tuple[Sequence[torch.Tensor], torch.Tensor]:
     """Noise features, from S×S down, and attribute feature.
 
-    Of an enhancer of ours they are taken without its image: the generating network needs most of the time (GPEN's four
+    Our enhancers give them without making an image: the generating network takes most of the time (of GPEN's, four
     fifths).
     """
     if hasattr(enhancer, "convolutional_network") and hasattr(enhancer, "mapping_network"):

@@ -15,7 +15,7 @@ from hf_faceenh.learning.losses.adversarial import (
 from hf_faceenh.learning.losses.base import Terms, WeightedLoss
 from hf_faceenh.learning.losses.distillation import DistillationLoss
 from hf_faceenh.learning.losses.imitation import ImitationLoss
-from hf_faceenh.learning.losses.perceptual import PerceptualLoss
+from hf_faceenh.learning.losses.perceptual import LAYERS, PerceptualLoss
 from hf_faceenh.learning.losses.pixel import PIXEL_LOSSES
 from hf_faceenh.learning.losses.similarity import SimilarityLoss
 from hf_faceenh.learning.settings import check_settings
@@ -59,7 +59,7 @@ class LossConfig:
     distillation_weight: float = 0.0
     imitation_weight: float = 0.0
     similarity_weight: float = 0.0
-    perceptual_layers: tuple[int, ...] = (2, 4, 7, 11)
+    perceptual_layers: tuple[int, ...] = LAYERS
     distillation_adapters: bool = False
     r1_weight: float = 1.6
     r1_every: int = 16

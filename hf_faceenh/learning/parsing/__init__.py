@@ -15,7 +15,6 @@ from hf_faceenh.learning.parsing.network import (
     make_model,
     parser_inputs,
     parsing_loss,
-    rate_at,
     to_pixel_values,
 )
 from hf_faceenh.learning.parsing.samples import Samples
@@ -34,7 +33,6 @@ __all__ = [
     "mean_iou",
     "parser_inputs",
     "parsing_loss",
-    "rate_at",
     "to_label_ids",
     "to_pixel_values",
 ]

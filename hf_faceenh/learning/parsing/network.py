@@ -12,7 +12,6 @@ from hf_faceenh.errors import explained
 from hf_faceenh.learning.degradation import resize
 from hf_faceenh.learning.metrics import as_batch, as_pictures
 from hf_faceenh.learning.parsing.labels import LABELS
-from hf_faceenh.learning.schedule import cosine
 
 # The first stage works at half size, not SegFormer's quarter: a lip or a brow is two quarter-size cells high, and
 # label maps downscaled to those and upscaled again keep a mean IoU of only 0.89, at half size 0.96.
@@ -29,7 +28,6 @@ ARCHITECTURE = {
     "classifier_dropout_prob": 0.0,
 }
 STRIDE = 16  # of the last stage: sides are multiples of it
-WARM_UP = 0.05  # share of the steps
 
 
 def make_model(sample_size: int) -> SegformerForSemanticSegmentation:
@@ -108,11 +106,3 @@ def parsing_loss(logits: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor)
     total = (probability + target).sum((0, 2, 3))
     dice = (2 * overlap + 1) / (total + 1)
     return F.cross_entropy(logits, ids, weights) + (1 - dice).mean()
-
-
-def rate_at(step: int, steps: int) -> float:
-    """Share of the learning rate: linear warm-up, then half a cosine down to 0."""
-    warm_up = max(1, round(WARM_UP * steps))
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return cosine((step - warm_up) / max(1, steps - warm_up))

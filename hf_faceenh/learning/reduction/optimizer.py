@@ -19,7 +19,7 @@ def follow_channels(
     averages: Sequence[torch.Tensor] = (),
     adapters: nn.ModuleList | None = None,
 ) -> tuple[torch.optim.Optimizer, list[torch.Tensor]]:
-    """All that was trained with the old network, for the smaller one to go on with.
+    """Reduces what was trained along with the old network, so that training continues with the smaller one.
 
     Args:
         old: the network before the reduction; `new`: after it.

@@ -27,7 +27,7 @@ def test_pairs_are_aligned_and_seeded(face):
     assert pair["hq"].shape == pair["lq"].shape == (3, 64, 64)
     assert pair["hq"].dtype == np.float32 and pair["hq"].min() >= -1 and pair["hq"].max() <= 1
     np.testing.assert_array_equal(pair["lq"], pairs(face, seed=(0, 7))["lq"])
-    # the poor twin is of the very same crop: nearer to it than to another draw's
+    # the degraded face is of the very same crop: nearer to it than to another draw's
     assert error(pair["lq"], pair["hq"]) < error(pair["lq"], pairs(face, seed=(0, 8))["hq"])
 
 
