@@ -199,7 +199,7 @@ def test_the_webcam(page):
     page.wait('#photo [aria-label="capture photo"]').click()
     page.wait(".note", "megapixels in")
     page.press("Enhance")
-    page.wait("#faces", "We found no face")  # on the test pattern
+    page.wait("#faces", "We found no face", seconds=180)  # on the test pattern, of 3 megapixels
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
