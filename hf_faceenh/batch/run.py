@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
         datasets.disable_progress_bars()
     output = open_output(args.output, args.private)
     if isinstance(output, Folder) and output.path.is_relative_to(Path(args.dataset).expanduser().resolve()):
-        raise ValueError(f"The output {output} lies inside the dataset's folder and would become part of the dataset.")
+        raise ValueError(f"The output {output} lies in the dataset's folder and would become part of the dataset.")
     collection = load_collection(args.dataset, args.split, args.streaming, args.column, args.shard_size)
     check_columns(collection, args.format)
     pipe = load_pipeline(args.model, process.device(), args.dtype)
