@@ -231,7 +231,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         transforms = photograph.transforms[photograph.wanted]  # [n, 2, 3]
         fused = Tally(partial(report, "fusing"), len(transforms))
         fused.begin()
-        faces = ShownFaces(photograph.enhanced, transforms, upscale, upscaler, fused.add)
+        faces = ShownFaces(photograph.enhanced_face, transforms, upscale, upscaler, fused.add)
         to_unit = for_upscaled(transforms, upscale) / self.enhancer.config.sample_size  # px of the result → side 1
         return fuse(photograph.upscaled, faces, photograph.masks, list(to_unit))
 
@@ -240,7 +240,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
     ) -> torch.Tensor:
         """An aligned crop's one face, `[3, uS, uS]`."""
         (crop,) = photograph.crop(0, self.enhancer.config.sample_size)
-        blend = crop + strength * (photograph.enhanced[0] - crop)  # [3, S, S]
+        blend = crop + strength * (photograph.enhanced_face(0) - crop)  # [3, S, S]
         return upscaler.enhanced_face(blend, upscale, partial(report, "super-resolving"))
 
     def _show(self, pixels: torch.Tensor, output_type: str) -> Image.Image | np.ndarray | torch.Tensor:

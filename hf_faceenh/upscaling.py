@@ -79,7 +79,7 @@ class ShownFaces(Sequence):
     A face is made each time it is asked for, and not kept: many large ones together would not fit into memory.
 
     Args:
-        faces: `[3, S, S]` in [0, 1] each.
+        face_at: gives the face of an index, `[3, S, S]` in [0, 1].
         transforms: `[N, 2, 3]`, px of the photograph → px of the face.
         factor: px of the result per px of the photograph.
         upscaler: upscales them.
@@ -88,23 +88,23 @@ class ShownFaces(Sequence):
 
     def __init__(
         self,
-        faces: Sequence[torch.Tensor],
+        face_at: Callable[[int], torch.Tensor],
         transforms: torch.Tensor,
         factor: int,
         upscaler: Upscaler,
         on_face: Callable[[], None] = lambda: None,
     ):
-        self.faces, self.upscaler, self.on_face = faces, upscaler, on_face
+        self.face_at, self.upscaler, self.on_face = face_at, upscaler, on_face
         wanted = factor / scale_of(transforms)  # px of the result per px of the face
         self.factors = [
             next((one for one in UPSCALES if one >= ratio / 1.1), UPSCALES[-1]) for ratio in wanted.tolist()
         ]
 
     def __len__(self) -> int:
-        return len(self.faces)
+        return len(self.factors)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        face = self.upscaler.enhanced_face(self.faces[index], self.factors[index])
+        face = self.upscaler.enhanced_face(self.face_at(index), self.factors[index])
         self.on_face()
         return face
 

@@ -47,7 +47,7 @@ def test_a_face_is_made_when_asked_for_at_the_size_at_which_it_is_shown():
     made = []
     transforms = torch.tensor([[[scale, 0, 0], [0, scale, 0]] for scale in (2.0, 1.0, 0.5, 0.1)])
     faces = [torch.rand(3, 8, 8) for _ in transforms]
-    shown = ShownFaces(faces, transforms, 2, Upscaler(None, 64), lambda: made.append(1))
+    shown = ShownFaces(faces.__getitem__, transforms, 2, Upscaler(None, 64), lambda: made.append(1))
     assert len(shown) == 4 and not made
     assert [shown[index].shape[-1] for index in range(4)] == [8, 16, 32, 32] and len(made) == 4
     assert shown[0] is faces[0]  # it is clean: nothing is left to do
