@@ -8,13 +8,14 @@ import os
 import secrets
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
 import torch
 from diffusers.utils import logging
 from gradio_client.utils import strip_invalid_filename_characters
+from pace import Pace, duration
 from PIL import Image, UnidentifiedImageError
 from previews import LARGEST, data_url, preview
 from wishes import Refused, Stopped, Wishes
@@ -26,7 +27,10 @@ from hf_faceenh.pictures import DAMAGE, LoadedImage
 
 try:
     from spaces import GPU  # on ZeroGPU hardware the function runs in another process, which has the GPU
+
+    ZERO_GPU = True
 except ImportError:
+    ZERO_GPU = False
 
     def GPU(function):
         return function
@@ -35,6 +39,8 @@ except ImportError:
 MEGABYTES = 20  # of one picture
 MEGAPIXELS = 24  # of one picture
 RESULT_MEGAPIXELS = 100
+LARGEST_PAIR = 1.0  # megapixels of a face before or after, as the page shows it
+AROUND = 0.9  # of a face's longer side, that is shown to every side of its middle
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "MPO", "AVIF", "JPEG2000", "PPM")
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "GIF": ".gif", "BMP": ".bmp"}
 
@@ -50,6 +56,7 @@ REASONS = {
     Reason.SHARP_ENOUGH: "Left alone: sharper than we could make it.",
     Reason.NOT_CHOSEN: "Left alone: you did not choose it.",
 }
+AT_STRENGTH_0 = "Left alone: the strength is 0."
 
 pipe = load_pipeline(os.environ.get("MODEL_ID"))
 pipe.set_progress_bar_config(disable=True)
@@ -61,23 +68,32 @@ STEPS = {"tile_size": 256, "face_batch_size": 1} if ON_CPU else {"tile_size": 51
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face that was found: before and after as `data:` addresses, after is `None` if it was left alone."""
+    """One face that was found, and why it was left alone, or `None`."""
 
-    box: list[float]
+    box: tuple[float, float, float, float]
     score: float
     left_alone: str | None
-    before: str
-    after: str | None
+    sharp_enough: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One enhanced picture: the file to download, and if wanted both sides of the slider."""
+    """One enhanced picture: the file to download and, if wanted, what the page shows.
+
+    Args:
+        file: to download.
+        size: of the result, in px.
+        faces: in the order of the pipeline.
+        sides: before and after, for the slider.
+        pairs: of every face before and after, as `data:` addresses.
+        seconds: that it took.
+    """
 
     file: Path
     size: tuple[int, int]
     faces: list[Face]
     sides: tuple[Path, Path] | None
+    pairs: list[tuple[str, str]]
     seconds: float
 
     @property
@@ -95,28 +111,6 @@ class Progress:
     def __call__(self, fraction: float, words: str) -> None:
         picture = f"Picture {self.index + 1} of {self.count}. " if self.count > 1 else ""
         gr.Progress()((self.index + fraction) / self.count, desc=picture + words)
-
-
-class Pace:
-    """How long pictures take here, learned from earlier ones."""
-
-    seconds = 2.5 if ON_CPU else 0.3  # per megapixel, at 2×
-
-    @classmethod
-    def estimate(cls, megapixels: float, wishes: Wishes) -> float:
-        """How many seconds a picture will take."""
-        return 0.5 + cls.seconds * megapixels * cls._effort(wishes)
-
-    @classmethod
-    def learn(cls, megapixels: float, wishes: Wishes, seconds: float) -> None:
-        if megapixels > 0.2:  # smaller ones say more about the rest of the work
-            cls.seconds += 0.3 * (seconds / (megapixels * cls._effort(wishes)) - cls.seconds)
-
-    @staticmethod
-    def _effort(wishes: Wishes) -> float:
-        if not wishes.background:
-            return 0.3
-        return 8 if wishes.enlarge == 4 else 1  # at 4×, most of the work is done on a picture 4 times as large
 
 
 def new_folder() -> Path:
@@ -180,11 +174,29 @@ def read(path: Path, name: str, wishes: Wishes) -> LoadedImage:
     return loaded
 
 
-def find_faces(path: Path, name: str) -> tuple[Image.Image, list[EnhancedFace]]:
-    """The picture, upright, and its faces."""
+def upright(path: Path, name: str) -> Image.Image:
+    """The picture, turned as it is meant to be seen."""
+    loaded = read(path, name, Wishes(enlarge=1))
+    return pipe.image_processor.to_output(loaded.pixels, loaded)
+
+
+def find_faces(path: Path, name: str) -> list[tuple[float, float, float, float]]:
+    """The boxes of a picture's faces, in px."""
     loaded = read(path, name, Wishes(enlarge=1))
     found = _run(loaded, Wishes(enlarge=1, background=False, faces=()), None, Progress())
-    return pipe.image_processor.to_output(loaded.pixels, loaded), found.faces[0]
+    return [face.box for face in found.faces[0]]
+
+
+def first_view(path: Path) -> tuple[Path, Path] | None:
+    """Before and after of an example, to show before anything is uploaded; not where a GPU is lent for requests only.
+
+    Gradio neither copies nor deletes it.
+    """
+    if ZERO_GPU:
+        return None
+    folder = new_folder()
+    gr.set_static_paths([folder])
+    return enhance(path, path.name, Wishes(), folder, folder / "stop").sides
 
 
 def enhance(
@@ -213,10 +225,15 @@ def enhance(
     progress(1.0, "Writing the file")
     result = output.images[0]
     file = _save(result, loaded, folder, name)
-    both = _write_sides(result, loaded, folder) if sides else None
-    seconds = time.monotonic() - start
-    Pace.learn(loaded.pixels.shape[1] * loaded.pixels.shape[2] / 1e6, wishes, seconds)
-    return Result(file, result.size, [_describe(face) for face in output.faces[0]], both, seconds)
+    faces = [_describe(face, wishes) for face in output.faces[0]]
+    both, pairs = None, []
+    if sides:
+        before = pipe.image_processor.to_output(loaded.pixels, loaded)
+        both = _write_sides(before, result, folder)
+        pairs = [_pair(face.box, before, result) for face in faces]
+    made = Result(file, result.size, faces, both, pairs, time.monotonic() - start)
+    Pace.learn(loaded.pixels.shape[1] * loaded.pixels.shape[2] / 1e6, wishes, made.enhanced, made.seconds)
+    return made
 
 
 @GPU
@@ -247,6 +264,7 @@ def _run(loaded: LoadedImage, wishes: Wishes, stop: Path | None, progress: Progr
             aligned=wishes.aligned,
             restore_background=wishes.background,
             only_faces=only,
+            max_face_size=float("inf") if wishes.anyway else None,
             callback=on_step,
             **STEPS,
         )
@@ -254,16 +272,6 @@ def _run(loaded: LoadedImage, wishes: Wishes, stop: Path | None, progress: Progr
         raise Refused("That face is not in the picture. Please choose again.") from error
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise Refused("The picture is too large for this machine. Make it smaller, or enlarge it less.") from error
-
-
-def duration(seconds: float) -> str:
-    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
-
-
-def _describe(face: EnhancedFace) -> Face:
-    plain = face.reason and REASONS.get(face.reason, "Left alone.")
-    after = None if face.enhanced is None else data_url(face.enhanced)
-    return Face([round(x, 1) for x in face.box], round(face.score, 3), plain, data_url(face.crop), after)
 
 
 def _save(result: Image.Image, loaded: LoadedImage, folder: Path, name: str) -> Path:
@@ -283,10 +291,9 @@ def _save(result: Image.Image, loaded: LoadedImage, folder: Path, name: str) -> 
     return path
 
 
-def _write_sides(result: Image.Image, loaded: LoadedImage, folder: Path) -> tuple[Path, Path]:
+def _write_sides(before: Image.Image, result: Image.Image, folder: Path) -> tuple[Path, Path]:
     after = preview(result, LARGEST)
-    before = preview(pipe.image_processor.to_output(loaded.pixels, loaded), LARGEST)
-    before = before.resize(after.size, Image.Resampling.BICUBIC)
+    before = preview(before, LARGEST).resize(after.size, Image.Resampling.BICUBIC)
     format = "JPEG" if max(after.size) < 65500 else "PNG"
     paths = folder / f"before{SUFFIXES[format]}", folder / f"after{SUFFIXES[format]}"
     for image, path in zip((before, after), paths, strict=True):
@@ -294,6 +301,27 @@ def _write_sides(result: Image.Image, loaded: LoadedImage, folder: Path) -> tupl
     return paths
 
 
+def _describe(face: EnhancedFace, wishes: Wishes) -> Face:
+    plain = face.reason and REASONS.get(face.reason, "Left alone.")
+    if plain is None and wishes.strength == 0:
+        plain = AT_STRENGTH_0
+    box = tuple(round(edge, 1) for edge in face.box)
+    return Face(box, round(face.score, 3), plain, face.reason == Reason.SHARP_ENOUGH)
+
+
+def _pair(box: tuple[float, ...], before: Image.Image, result: Image.Image) -> tuple[str, str]:
+    """A face and what is around it, before and after, in px of the result."""
+    x1, y1, x2, y2 = box
+    half, x, y = AROUND * max(x2 - x1, y2 - y1), (x1 + x2) / 2, (y1 + y2) / 2
+    half = min(half, before.width / 2, before.height / 2)
+    x, y = min(max(x, half), before.width - half), min(max(y, half), before.height - half)
+    window = [round(edge) for edge in (x - half, y - half, x + half, y + half)]
+    factor = result.width / before.width
+    after = preview(result.crop([round(edge * factor) for edge in window]), LARGEST_PAIR)
+    before = preview(before.crop(window), LARGEST_PAIR).resize(after.size, Image.Resampling.BICUBIC)
+    return data_url(before), data_url(after)
+
+
 def as_record(face: Face) -> dict:
     """What the API says about a face."""
-    return {key: value for key, value in asdict(face).items() if key in ("box", "score", "left_alone")}
+    return {"box": list(face.box), "score": face.score, "left_alone": face.left_alone}
