@@ -16,6 +16,7 @@ logger = logging.get_logger(__name__)
 
 # A face with more pixels than the enhancer gives loses detail; up to this factor, what it gains outweighs the loss.
 LARGEST_FACE = 1.25
+CROP = 1.5  # side of an aligned crop in sides of the detector's box, the longer one
 
 
 class FaceChoiceError(ValueError):
@@ -76,9 +77,12 @@ Show = Callable[[torch.Tensor], Image.Image | np.ndarray | torch.Tensor]  # [3, 
 Found = tuple[list[EnhancedFace], torch.Tensor]  # records without pictures, and transforms [N, 2, 3]
 
 
-def find_faces(detector: FaceDetector, pixels: torch.Tensor, size: int, threshold: float) -> Found:
-    """The faces of `[3, H, W]` that score at least `threshold`, and the transforms to aligned crops of side `size`."""
-    detections = detector.detect(pixels, threshold)
+def find_faces(detector: FaceDetector, pixels: torch.Tensor, size: int, threshold: float, min_size: float) -> Found:
+    """The faces of `[3, H, W]` that score at least `threshold`, and the transforms to aligned crops of side `size`.
+
+    A large picture is looked at as closely as faces need whose crop has `min_size` px of the picture.
+    """
+    detections = detector.detect(pixels, threshold, min_size / CROP)
     if not len(detections):
         logger.warning("No face found; the picture is super-resolved only.")
         return [], pixels.new_zeros(0, 2, 3)

@@ -113,13 +113,14 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             restore_background: whether what is not face goes through the super-resolver, or only bicubic
                 interpolation.
             min_face_size: a face whose aligned crop, about twice the face's height, has a smaller side in px of the
-                photograph is left alone.
+                photograph is left alone; in a large photograph it may not be found. The larger it is, the less time
+                the search takes.
             max_face_size: likewise one with a larger side; 1.25 × the enhancer's `sample_size` by default, as larger
                 faces have more detail than the enhancer gives; no limit for aligned crops, whose caller chose.
                 `float("inf")` enhances all.
             max_faces: enhance only so many, the largest, of each picture.
-            only_faces: for every picture the faces to enhance, by their indices in the output's `faces`; all by
-                default.
+            only_faces: for every picture the faces to enhance, by their indices in the output's `faces` (at the same
+                `min_face_size`); all by default.
             detection_threshold: the lowest score that makes a face, in [0, 1].
             face_batch_size: faces that go through enhancer and parser at once.
             tile_size: side in px of the tiles that go through the super-resolver one by one.
@@ -154,7 +155,8 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         del pictures  # `photographs` alone holds them, each until it is done
 
         # 2. Find and align the faces, and choose those to enhance
-        find = whole_picture if aligned else partial(find_faces, self.detector, threshold=detection_threshold)
+        search = partial(find_faces, self.detector, threshold=detection_threshold, min_size=min_face_size)
+        find = whole_picture if aligned else search
         found = Tally(partial(report, "detecting"), len(photographs))
         for photograph, only in zip(photographs, asked_for, strict=True):
             found.begin()
