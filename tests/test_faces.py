@@ -2,11 +2,14 @@
 
 import json
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from hf_faceenh.faces import EnhancedFace, FaceChoiceError, Limits, Reason, choices, choose, wanted
+from hf_faceenh.faces import EnhancedFace, FaceChoiceError, Limits, Reason, choices, choose, find_faces, wanted
+from hf_faceenh.models import FaceDetections
 
 ANY = Limits(0, float("inf"), None)
 
@@ -62,3 +65,15 @@ def test_a_bad_choice_has_an_error_of_its_own():
         choose(faces(1, 2), [0, 3], ANY)
     with pytest.raises(FaceChoiceError, match="only_faces asks for face -1"):
         choose(faces(1, 2), [-1], ANY)
+
+
+def test_the_detector_is_told_the_smallest_face():
+    asked = []
+
+    def detect(pixels, threshold, smallest):
+        asked.append((threshold, smallest))
+        return FaceDetections(torch.zeros(0, 4), torch.zeros(0, 5, 2), torch.zeros(0))
+
+    found, transforms = find_faces(SimpleNamespace(detect=detect), torch.zeros(3, 8, 8), 16, 0.6, min_size=48)
+    assert asked == [(0.6, 32)]  # the box of a face is two thirds as high as its crop
+    assert found == [] and transforms.shape == (0, 2, 3)

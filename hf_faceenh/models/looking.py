@@ -19,8 +19,8 @@ SEEN = 27  # px of the network's input: of faces whose box is at least so large,
 ENOUGH = 0.9  # of the scale that the smallest face needs: a look at a little less does, too
 STEP = 4  # the largest ratio of the scales of two looks that follow each other
 TILE = 768  # px of the network's input: larger tiles leave a CPU's caches, smaller ones overlap for a larger part
-LARGER = 1.25  # sizes are estimates: a look also takes faces that are so much larger than it has to
-CONTEXT = 1.5  # overlap of two tiles in sides of the largest box: a face, and what is around it
+LARGER = 1.65  # a look also takes faces so much larger than it has to: some are hard to see, and sizes are estimates
+OVERLAP = 1.15  # of two tiles, in sides of the largest box: a face and a little around it
 SLACK = 0.05  # of the overlap: so far beyond the middle a tile still takes faces, as centres are estimates
 MIRRORED = [1, 0, 2, 4, 3]  # which landmark each one becomes in the mirror
 PATCH_MARGIN = 1.5  # side of a face's patch in sides of its box
@@ -77,7 +77,7 @@ def closer_looks(height: int, width: int, scale: float, smallest: float) -> list
 def tiling(height: int, width: int, scale: float, largest: float) -> Tiling:
     """A look at `scale` that has every box up to `largest` px of the picture whole in a tile."""
     largest *= LARGER
-    rows, columns = (spans(length, TILE / scale, CONTEXT * largest) for length in (height, width))
+    rows, columns = (spans(length, TILE / scale, OVERLAP * largest) for length in (height, width))
     return Tiling(scale, largest, list(product(rows, columns)))
 
 

@@ -13,7 +13,7 @@ from skimage import data
 
 import hf_faceenh
 from hf_faceenh.models import FaceDetections, FaceDetector
-from hf_faceenh.models.looking import CONTEXT, LARGER, SEEN, STEP, TILE, closer_looks, spans, united
+from hf_faceenh.models.looking import LARGER, OVERLAP, SEEN, STEP, TILE, closer_looks, spans, united
 
 ROOT = Path(__file__).parents[2]
 SMALLEST = 32 / 1.5  # px of the box of a face whose crop has 32 px
@@ -102,7 +102,7 @@ def test_every_face_is_whole_in_a_tile_that_takes_it():
     for _ in range(200):
         length, scale, step = dice.randint(300, 12000), dice.uniform(0.1, 1), dice.uniform(1, STEP)
         largest = LARGER * SEEN * step / scale
-        tiles = spans(length, TILE / scale, CONTEXT * largest)
+        tiles = spans(length, TILE / scale, OVERLAP * largest)
         assert tiles[0].start == 0 and tiles[-1].end == length
         assert all(tile.end - tile.start <= TILE / scale + 2 for tile in tiles)
         for middle in (dice.uniform(0, length) for _ in range(20)):
