@@ -16,6 +16,7 @@ FACE_REGIONS = frozenset(
 )
 FEATHER = 0.03  # standard deviation of the mask's blur, as a share of the crop's side, hence of the face's size
 STRIP = 2_000_000  # pixels of the photograph that are fused at once
+REACH = 2  # px of a mask to either side of a bicubic sample
 BORDER = (0.02, 0.10)  # the mask is 0 up to the first, untouched from the second share of the crop's side on
 
 
@@ -84,7 +85,7 @@ def fuse(
         masks: `[1, m, m]` in [0, 1] each, over the same square as its face.
         transforms: `[2, 3]` each, px of the photograph → px of a crop that is scaled to side 1.
     """
-    windows = [_window(photo, transform) for transform in transforms]
+    windows = [_window(photo, mask, transform) for mask, transform in zip(masks, transforms, strict=True)]
     rows = max(1, STRIP // photo.shape[2])
     at_hand: dict[int, torch.Tensor] = {}
     for top in range(0, photo.shape[1], rows):
@@ -126,14 +127,25 @@ def _fuse_strip(photo: torch.Tensor, top: int, bottom: int, layers: Sequence[_La
         _part(photo, layer.window).add_(change)
 
 
-def _window(photo: torch.Tensor, transform: torch.Tensor) -> Window:
-    """The smallest window of the photograph that holds all of the crop's square that lies on it."""
-    square = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], device=transform.device)
+def _window(photo: torch.Tensor, mask: torch.Tensor, transform: torch.Tensor) -> Window:
+    """The smallest window of the photograph that holds all of the crop's square that the mask lets through."""
+    x1, y1, x2, y2 = (edge / mask.shape[-1] for edge in _bounds(mask[0]))
+    square = torch.tensor([[x1, y1], [x2, y1], [x1, y2], [x2, y2]], device=transform.device)
     corners = transform_points(invert(transform), square)
     limit = torch.tensor([photo.shape[2], photo.shape[1]], device=corners.device)
     low = corners.amin(dim=0).floor().clamp(min=0).minimum(limit - 1)
     high = corners.amax(dim=0).ceil().minimum(limit).maximum(low + 1)
     return (*(int(v) for v in low), *(int(v) for v in high))
+
+
+def _bounds(mask: torch.Tensor) -> Window:
+    """Where a mask `[m, m]` lets something through, and what bicubic samples see beyond that; in px of the mask."""
+    spans = []
+    for along in (mask.amax(dim=0), mask.amax(dim=1)):
+        there = along.nonzero().flatten().tolist() or [0]
+        spans.append((max(there[0] - REACH, 0), min(there[-1] + 1 + REACH, len(mask))))
+    (x1, x2), (y1, y2) = spans
+    return x1, y1, x2, y2
 
 
 def _place(crop: torch.Tensor, transform: torch.Tensor, window: Window) -> torch.Tensor:
