@@ -1,8 +1,10 @@
 """What the package's command lines share: how options are spelled, the pipeline's options, one line for a mistake."""
 
 import argparse
+import contextlib
 import logging
 import math
+import os
 import re
 import sys
 import warnings
@@ -71,6 +73,10 @@ def quietly(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("hf-faceenh: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output wants no more of it
+        with contextlib.suppress(OSError):  # or Python would say so when it flushes the rest at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a shell says of a program that SIGPIPE ended
     except (ValueError, TypeError, OSError) as error:
         print(f"hf-faceenh: {one_line(error)}", file=sys.stderr)
         return 1

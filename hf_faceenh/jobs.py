@@ -5,14 +5,15 @@ Planning and checking do not import torch, so that a mistake is answered at once
 
 import glob
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from hf_faceenh.pictures import SUFFIXES
+from hf_faceenh.pictures import heic
 from hf_faceenh.pictures.formats import check_exists
+from hf_faceenh.sources import STREAM, Named
+from hf_faceenh.streams import check_input, check_output, read_input, to_output
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,15 +28,15 @@ class Job:
     """One picture and the files to write for it.
 
     Args:
-        picture: the input, a file or URL.
-        result: the output.
+        picture: the input: a file, a URL, or "-", the standard input.
+        result: the output; `None` for the standard output.
         compare: the before/after picture, if wanted.
         faces: what the paths of the faces' crops begin with, if wanted.
         keep_format: whether the format is the input's, or what the name of the output says.
     """
 
     picture: Path | str
-    result: Path
+    result: Path | None
     compare: Path | None
     faces: Path | None
     keep_format: bool
@@ -45,16 +46,28 @@ class Job:
         crops = self.faces.parent.glob(f"{glob.escape(self.faces.name)}_[0-9]*.png") if self.faces else ()
         return [path for path in (self.result, self.compare, *crops) if path and path.exists()]
 
+    def is_done(self) -> bool:
+        """Whether there is nothing left to write. The crops of all faces are written before the result: where it is
+        there and some crop, all are. Without any crop, a run without `faces` may have made the result."""
+        existing = self.existing()
+        wanted = [path for path in (self.result, self.compare) if path]
+        return self.result in existing and set(wanted) <= set(existing) and (not self.faces or existing != wanted)
+
     def check(self, overwrite: bool) -> None:
         """Checks what can be checked without opening the picture.
 
         Raises:
-            OSError: where the picture is missing, or a file exists that must not be replaced.
+            OSError: where the picture is missing or cannot be read here, or a file exists that must not be replaced.
         """
         if not overwrite and (existing := self.existing()):
             raise FileExistsError(f"{existing[0]} exists already. Pass --overwrite, or choose another output.")
+        if self.result is None:
+            check_output()
+        if self.picture == STREAM:
+            check_input()
         if isinstance(self.picture, Path):
             check_exists(self.picture)
+            heic.check(self.picture)
 
 
 def refusals(jobs: Sequence[Job], overwrite: bool) -> dict[Job, OSError]:
@@ -70,46 +83,34 @@ def refusals(jobs: Sequence[Job], overwrite: bool) -> dict[Job, OSError]:
     return found
 
 
-def expand(source: str, output: Path) -> list[tuple[Path | str, Path]]:
-    """The pictures that a file, URL, folder or glob stands for, each with its path below `output`.
-
-    A folder is walked; hidden files are skipped, and so is `output` where it lies inside the folder. A missing
-    file is kept, to be reported when its turn comes.
-    """
-    if source.lower().startswith(("http://", "https://")):
-        return [(source, Path(Path(urlsplit(source).path).name or "picture"))]
-    path = Path(source)
-    if not path.is_dir():
-        matches = [] if path.exists() else map(Path, sorted(glob.glob(source, recursive=True)))
-        return [(file, Path(file.name)) for file in [match for match in matches if match.is_file()] or [path]]
-    earlier = {output.resolve()} - {path.resolve()}
-    found = []
-    for file in sorted(path.rglob("*")):
-        below = file.relative_to(path)
-        hidden = any(part.startswith(".") for part in below.parts)
-        if file.suffix.lower() in SUFFIXES and file.is_file() and not hidden:
-            found += [] if earlier & {file.resolve(), *file.resolve().parents} else [(file, below)]
-    if not found:
-        raise ValueError(f"There is no picture in the folder {path}; expected {' '.join(SUFFIXES)}.")
-    return found
-
-
-def plan(sources: list[str], output: str, compare: bool = False, save_faces: bool = False) -> list[Job]:
+def plan(
+    pictures: Sequence[Named], output: str | None = None, compare: bool = False, save_faces: bool = False
+) -> list[Job]:
     """One job for each picture.
+
+    Args:
+        pictures: what `sources.find` found.
+        output: a file, a folder, or "-", the standard output; by default a file beside each picture, and the standard
+            output for what comes from the standard input.
+        compare, save_faces: what else to write.
 
     Raises:
         ValueError: where the pictures do not fit `output`, or two of them would be written to one file.
     """
-    out = Path(output)
-    to_file = not out.is_dir() and _is_picture_file(out.suffix)
-    found = list(dict.fromkeys(pair for source in sources for pair in expand(source, out)))
-    if to_file and len(found) > 1:
-        raise ValueError(f"The output {out} is one picture, but there are {len(found)} to enhance. Give a folder.")
-    if not to_file and out.exists() and not out.is_dir():
+    streamed = any(named.picture == STREAM for named in pictures)
+    if output == STREAM or (output is None and streamed):
+        return [_stream_job(pictures, compare or save_faces)]
+    out = None if output is None else Path(output)
+    to_file = out is not None and not out.is_dir() and _is_picture_file(out.suffix)
+    if to_file and len(pictures) > 1:
+        raise ValueError(f"The output {out} is one picture, but there are {len(pictures)} to enhance. Give a folder.")
+    if streamed and not to_file:
+        raise ValueError("A picture from the standard input has no name: give a file with -o, or - for the output.")
+    if out is not None and not to_file and out.exists() and not out.is_dir():
         raise ValueError(f"The output {out} exists and is neither a picture nor a folder. Choose another.")
     jobs, owners = [], {}
-    for picture, below in found:
-        result = out if to_file else out / below
+    for picture, below, beside in pictures:
+        result = beside if out is None else out if to_file else out / below
         compared = result.with_stem(f"{result.stem}_compare") if compare else None
         faces = result.parent / "faces" / f"{result.stem}_face" if save_faces else None
         for target in filter(None, (result, compared, faces)):
@@ -117,6 +118,14 @@ def plan(sources: list[str], output: str, compare: bool = False, save_faces: boo
                 raise ValueError(f"{owner} and {picture} would both be written to {target}. Rename one of them.")
         jobs.append(Job(picture, result, compared, faces, keep_format=not to_file))
     return jobs
+
+
+def _stream_job(pictures: Sequence[Named], more: bool) -> Job:
+    if len(pictures) > 1:
+        raise ValueError(f"The standard output takes one picture, but there are {len(pictures)}. Give a folder.")
+    if more:
+        raise ValueError("--compare and --save-faces write files beside the result: name it with -o FILE.")
+    return Job(pictures[0].picture, None, None, None, keep_format=True)
 
 
 def _is_picture_file(suffix: str) -> bool:
@@ -129,6 +138,9 @@ def _is_picture_file(suffix: str) -> bool:
         return False
     from PIL import Image
 
+    if suffix.lower() in heic.SUFFIXES:
+        heic.check(Path(f"picture{suffix}"))
+        heic.register()
     Image.preinit()  # the common formats; all others take a while
     if suffix.lower() not in Image.EXTENSION:
         Image.init()
@@ -138,24 +150,38 @@ def _is_picture_file(suffix: str) -> bool:
     return format is not None
 
 
-def enhance_one(pipe: "FaceEnhancePipeline", job: Job, options: dict[str, Any], overwrite: bool) -> dict[str, Any]:
+def enhance_one(
+    pipe: "FaceEnhancePipeline", job: Job, options: dict[str, Any], overwrite: bool, keep: bool = False
+) -> dict[str, Any]:
     """Does one job; returns what `--json` says about the result.
+
+    Args:
+        pipe: to enhance with.
+        job: what to do.
+        options: keyword arguments of the pipeline's call.
+        overwrite: replace files that exist.
+        keep: leave files that exist as they are, and write only those that are missing.
 
     Raises:
         ValueError, TypeError, OSError: for a missing or broken picture, or files that exist already.
     """
     start = time.perf_counter()
-    job.check(overwrite)
+    job.check(overwrite or keep)
+    kept = set(job.existing()) if keep else set()
     processor = pipe.image_processor
-    loaded = processor.load(job.picture)
+    loaded = processor.load(read_input() if job.picture == STREAM else job.picture)
     output = pipe(loaded, **options)
     (result,), (faces,) = output.images, output.faces
     format = loaded.info.format if job.keep_format else None
-    job.result.parent.mkdir(parents=True, exist_ok=True)
-    processor.save(result, job.result, loaded.info, format)
+    if job.result is None:
+        to_output(lambda path: processor.save(result, path, loaded.info, format))
+    else:
+        job.result.parent.mkdir(parents=True, exist_ok=True)
     if job.faces:
-        save_faces(pipe, faces, job.faces)
-    if job.compare:
+        save_faces(pipe, faces, job.faces, kept)
+    if job.result and job.result not in kept:
+        processor.save(result, job.result, loaded.info, format)
+    if job.compare and job.compare not in kept:
         processor.save(before_after(pipe, loaded, result), job.compare, loaded.info, format)
     seconds = time.perf_counter() - start
     return {"size": result.size, "seconds": round(seconds, 3), "faces": [described(face) for face in faces]}
@@ -174,13 +200,17 @@ def before_after(pipe: "FaceEnhancePipeline", loaded: "LoadedImage", result: "Im
     return canvas
 
 
-def save_faces(pipe: "FaceEnhancePipeline", faces: list["EnhancedFace"], beginning: Path) -> None:
-    """The crops of all faces, before and after; `beginning` is what their paths begin with."""
+def save_faces(
+    pipe: "FaceEnhancePipeline", faces: list["EnhancedFace"], beginning: Path, kept: Collection[Path] = ()
+) -> None:
+    """The crops of all faces, before and after; `beginning` is what their paths begin with. Those in `kept` are there
+    already."""
     for index, face in enumerate(faces):
         beginning.parent.mkdir(exist_ok=True)
         for image, ending in ((face.crop, ""), (face.enhanced, "_enhanced")):
-            if image is not None:
-                pipe.image_processor.save(image, beginning.with_name(f"{beginning.name}_{index}{ending}.png"))
+            path = beginning.with_name(f"{beginning.name}_{index}{ending}.png")
+            if image is not None and path not in kept:
+                pipe.image_processor.save(image, path)
 
 
 def described(face: "EnhancedFace") -> dict[str, Any]:

@@ -15,6 +15,7 @@ from diffusers.utils.constants import DIFFUSERS_REQUEST_TIMEOUT
 from PIL import Image, UnidentifiedImageError
 
 from hf_faceenh.errors import one_line
+from hf_faceenh.pictures import heic
 from hf_faceenh.pictures.colour import srgb_planes, to_float
 from hf_faceenh.pictures.formats import DAMAGE, check_exists
 from hf_faceenh.pictures.metadata import ImageInfo, format_of, jpeg_settings, read_exif, upright
@@ -85,6 +86,7 @@ def _open_file(path: Path) -> BinaryIO:
 
 
 def _read(file: BinaryIO, name: str, max_pixels: int) -> LoadedImage:
+    heic.register()
     try:
         with warnings.catch_warnings():  # max_pixels takes the place of Pillow's warning
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -92,6 +94,9 @@ def _read(file: BinaryIO, name: str, max_pixels: int) -> LoadedImage:
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name} is too large: {one_line(error)} Downscale the picture first.") from error
     except DAMAGE as error:
+        file.seek(0)
+        if what := heic.lacking(file.read(12)):
+            raise UnidentifiedImageError(f"{name}: {what}") from error
         raise UnidentifiedImageError(
             f"{name} is not a picture that Pillow can read ({file.seek(0, os.SEEK_END)} bytes); "
             "expected JPEG, PNG, WebP, TIFF or the like. Check the file."
