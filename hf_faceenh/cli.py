@@ -12,12 +12,20 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_faceenh.commands import Parser, add_pipeline_options, pipeline_options, quietly
+from hf_faceenh.commands import (
+    Parser,
+    add_pipeline_options,
+    add_saving_options,
+    pipeline_options,
+    quietly,
+    saving_options,
+)
 from hf_faceenh.errors import one_line
 from hf_faceenh.files import check_empty, why_unreadable
 from hf_faceenh.jobs import Job, enhance_one, plan, refusals, remark
 from hf_faceenh.loading import check_model, check_pipeline, load_pipeline, load_single
 from hf_faceenh.pictures import PICTURE_ERRORS
+from hf_faceenh.provenance import version
 from hf_faceenh.results import read_results
 from hf_faceenh.sources import STREAM, find, passed_over
 
@@ -37,7 +45,7 @@ def enhance(args: argparse.Namespace) -> int:
     pipe = load_pipeline(args.model, args.device, args.dtype) if to_do and not refused else None
     if pipe:
         pipe.set_progress_bar_config(disable=len(jobs) > 1)
-    options = pipeline_options(args)
+    options, saving = pipeline_options(args), saving_options(args)
     failed, start = 0, time.perf_counter()
     with _progress(jobs) as bar:
         write = getattr(bar, "write", print)
@@ -50,8 +58,8 @@ def enhance(args: argparse.Namespace) -> int:
                 if job in done:
                     record["skipped"] = True
                 else:
-                    record |= enhance_one(pipe, job, options, args.overwrite, keep=args.skip_existing)
-                    said = remark(record["faces"])
+                    record |= enhance_one(pipe, job, options, saving, args.overwrite, keep=args.skip_existing)
+                    said = "; ".join(filter(None, (record.get("remark"), remark(record["faces"]))))
             except BrokenPipeError:
                 raise
             except PICTURE_ERRORS as error:
@@ -143,13 +151,7 @@ class Version(argparse.Action):
     """Looks up the version only when it is asked for: the look-up takes as long as the rest of the start."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        import importlib.metadata
-
-        try:
-            version = importlib.metadata.version("hf-faceenh")
-        except importlib.metadata.PackageNotFoundError:
-            version = "(not installed)"
-        print(parser.prog, version)
+        print(parser.prog, version() or "(not installed)")
         parser.exit()
 
 
@@ -167,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     add("-o", "--output", metavar="OUT", help=out)
     add("--model", metavar="ID_OR_FOLDER", help="a pipeline, or a folder with one model that convert made")
     add_pipeline_options(command)
+    add_saving_options(command)
     add("--save-faces", action="store_true", help="also write the crops of all faces, before and after, into faces/")
     add("--compare", action="store_true", help="also write a before/after picture, NAME_compare")
     add("--json", action="store_true", help="print one JSON line per picture")

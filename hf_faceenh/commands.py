@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hf_faceenh.errors import one_line
+from hf_faceenh.provenance import line
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,6 +62,21 @@ def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
     if args.min_face_size is not None:
         options["min_face_size"] = args.min_face_size
     return options
+
+
+def add_saving_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that become arguments of `FaceImageProcessor.save`; `saving_options` reads them."""
+    add = parser.add_argument
+    quality = "of JPEG, WebP and AVIF, 1 to 100 (95, and JPEG no coarser than the input)"
+    add("--quality", type=number(int, 1, 100), metavar="N", help=quality)
+    unsaid = "do not note in the metadata that the picture was enhanced, by what and with which settings"
+    add("--no-provenance", action="store_true", help=unsaid)
+
+
+def saving_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments of `save` that the command line gives."""
+    provenance = None if args.no_provenance else line(args.model, pipeline_options(args))
+    return {"quality": args.quality, "provenance": provenance}
 
 
 def quietly(command: Callable[[], int]) -> int:

@@ -16,6 +16,7 @@ from hf_faceenh.sources import STREAM, Named
 from hf_faceenh.streams import check_input, check_output, read_input, to_output
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
     from hf_faceenh.faces import EnhancedFace
@@ -151,7 +152,12 @@ def _is_picture_file(suffix: str) -> bool:
 
 
 def enhance_one(
-    pipe: "FaceEnhancePipeline", job: Job, options: dict[str, Any], overwrite: bool, keep: bool = False
+    pipe: "FaceEnhancePipeline",
+    job: Job,
+    options: dict[str, Any],
+    saving: dict[str, Any],
+    overwrite: bool,
+    keep: bool = False,
 ) -> dict[str, Any]:
     """Does one job; returns what `--json` says about the result.
 
@@ -159,6 +165,7 @@ def enhance_one(
         pipe: to enhance with.
         job: what to do.
         options: keyword arguments of the pipeline's call.
+        saving: those of `FaceImageProcessor.save`.
         overwrite: replace files that exist.
         keep: leave files that exist as they are, and write only those that are missing.
 
@@ -170,32 +177,56 @@ def enhance_one(
     kept = set(job.existing()) if keep else set()
     processor = pipe.image_processor
     loaded = processor.load(read_input() if job.picture == STREAM else job.picture)
-    output = pipe(loaded, **options)
-    (result,), (faces,) = output.images, output.faces
     format = loaded.info.format if job.keep_format else None
+    width, height = result_size(pipe, loaded, options["upscale"], options["aligned"])
+    for path, columns in ((job.result, 1), (job.compare, 2)):
+        if path:
+            processor.check(path, (columns * width, height), loaded.info, format)
+    output = pipe(loaded, output_type="deep", **options)
+    (result,), (faces,) = output.images, output.faces
     if job.result is None:
-        to_output(lambda path: processor.save(result, path, loaded.info, format))
+        to_output(lambda path: processor.save(result, path, loaded.info, format, **saving))
     else:
         job.result.parent.mkdir(parents=True, exist_ok=True)
     if job.faces:
         save_faces(pipe, faces, job.faces, kept)
     if job.result and job.result not in kept:
-        processor.save(result, job.result, loaded.info, format)
+        processor.save(result, job.result, loaded.info, format, **saving)
     if job.compare and job.compare not in kept:
-        processor.save(before_after(pipe, loaded, result), job.compare, loaded.info, format)
+        processor.save(before_after(pipe, loaded, result), job.compare, loaded.info, format, **saving)
     seconds = time.perf_counter() - start
-    return {"size": result.size, "seconds": round(seconds, 3), "faces": [described(face) for face in faces]}
+    record = {"size": size_of(result), "seconds": round(seconds, 3), "faces": [described(face) for face in faces]}
+    return record | ({"remark": loaded.remark} if loaded.remark else {})
 
 
-def before_after(pipe: "FaceEnhancePipeline", loaded: "LoadedImage", result: "Image.Image") -> "Image.Image":
+def result_size(pipe: "FaceEnhancePipeline", loaded: "LoadedImage", upscale: int, aligned: bool) -> tuple[int, int]:
+    """Width and height of what the pipeline will make; of an aligned crop, which may be left alone, at most."""
+    width, height = loaded.info.size
+    if aligned:
+        width = height = max(width, pipe.enhancer.config.sample_size)
+    return width * upscale, height * upscale
+
+
+def size_of(result: "Image.Image | np.ndarray") -> tuple[int, int]:
+    """Width and height."""
+    return result.shape[1::-1] if hasattr(result, "shape") else result.size
+
+
+def before_after(
+    pipe: "FaceEnhancePipeline", loaded: "LoadedImage", result: "Image.Image | np.ndarray"
+) -> "Image.Image | np.ndarray":
     """The input, upscaled with bicubic interpolation, left of the result."""
+    import numpy as np
     import torch.nn.functional as F
     from PIL import Image
 
-    width, height = result.size
+    width, height = size_of(result)
     upscaled = F.interpolate(loaded.pixels[None], size=(height, width), mode="bicubic")[0]
+    before = pipe.image_processor.to_output(upscaled, loaded, "deep")
+    if isinstance(result, np.ndarray):
+        return np.hstack([before, result])
     canvas = Image.new(result.mode, (2 * width, height))
-    canvas.paste(pipe.image_processor.to_output(upscaled, loaded), (0, 0))
+    canvas.paste(before, (0, 0))
     canvas.paste(result, (width, 0))
     return canvas
 

@@ -66,7 +66,7 @@ def process(*arguments, **options):
 # One picture
 
 
-def test_a_picture_keeps_quality_date_and_profile(run, photo):
+def test_a_picture_keeps_date_and_profile(run, photo):
     exif = Image.Exif()
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = DATE
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -76,7 +76,7 @@ def test_a_picture_keeps_quality_date_and_profile(run, photo):
     assert err.splitlines()[-1].startswith("1 of 1 pictures written to made/new.jpg")
     old, new = Image.open("old.jpg"), Image.open("made/new.jpg")
     assert (new.size, new.format) == ((256, 256), "JPEG")
-    assert new.quantization == old.quantization
+    assert all(max(new.quantization[i]) < max(old.quantization[i]) for i in (0, 1)) and new.layer[0][1:3] == (1, 1)
     assert new.info["icc_profile"] == profile
     assert new.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] == DATE
     assert os.listdir("made") == ["new.jpg"]

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ from hf_faceenh.batch.output import Folder, Repository
 from hf_faceenh.batch.process import Process, stop_signals
 from hf_faceenh.batch.shards import ShardWriter
 from hf_faceenh.errors import one_line
-from hf_faceenh.jobs import described
+from hf_faceenh.jobs import described, result_size
 from hf_faceenh.pictures import PICTURE_ERRORS, LoadedImage
 from hf_faceenh.pipeline import FaceEnhancePipeline
 
@@ -65,6 +66,7 @@ class Work:
         process: which of the run's processes this is.
         pipe: to enhance with.
         options: keyword arguments of its call.
+        saving: keyword arguments of `FaceImageProcessor.save`.
         collection: the pictures.
         output: gets the shards.
         format: one of `SHARDS`.
@@ -77,13 +79,15 @@ class Work:
         process: Process,
         pipe: FaceEnhancePipeline,
         options: Mapping[str, Any],
+        saving: Mapping[str, Any],
         collection: Collection,
         output: Folder | Repository,
         format: str,
         batch_size: int,
         num_workers: int,
     ):
-        self.process, self.pipe, self.options, self.collection = process, pipe, options, collection
+        self.process, self.pipe, self.options, self.saving = process, pipe, options, saving
+        self.collection = collection
         self.output, self.format, self.batch_size, self.num_workers = output, format, batch_size, num_workers
         self.reading, self.coding, self.writing = map(ThreadPoolExecutor, (1, num_workers, 1))
         self.saving: deque[Future] = deque()  # pictures that are being encoded
@@ -153,7 +157,12 @@ class Work:
         try:
             if content is None and "://" in path:
                 content = _fetch(path)
-            return event, self.pipe.image_processor.load(path if content is None else content)
+            picture = self.pipe.image_processor.load(path if content is None else content)
+            size = result_size(self.pipe, picture, self.options["upscale"], self.options["aligned"])
+            self.pipe.image_processor.check(path or "The picture", size, picture.info, _format_of(picture))
+            if picture.remark:
+                self.process.say(f"{event.name or f'picture {event.index}'}: {picture.remark}")
+            return event, picture
         except Stopped:
             raise
         except PICTURE_ERRORS as error:
@@ -175,9 +184,10 @@ class Work:
                 self._later(writer.fail, row, outcome)
                 continue
             image, faces = outcome
-            format = picture.info.format if picture.info.format in Image.SAVE else "PNG"
+            format = _format_of(picture)
             file = writer.file_for(row, format)
-            saved = self.coding.submit(self.pipe.image_processor.save, image, file, picture.info, format)
+            save = partial(self.pipe.image_processor.save, **self.saving)
+            saved = self.coding.submit(save, image, file, picture.info, format)
             self.saving.append(saved)
             if len(self.saving) > self.num_workers:
                 wait([self.saving.popleft()])
@@ -188,7 +198,7 @@ class Work:
         if not pictures:
             return []
         try:
-            output = self.pipe(pictures, **self.options)
+            output = self.pipe(pictures, output_type="deep", **self.options)
             faces = [[described(face) for face in of_one] for of_one in output.faces]
             return list(zip(output.images, faces, strict=True))
         except PICTURE_ERRORS as error:
@@ -252,6 +262,11 @@ class Work:
         listed = f" (see {self.output}/failed.jsonl)" if failed else ""
         self.process.say(f"complete: {pictures} pictures with {faces} enhanced faces, {failed} failed{listed}")
         return 1 if failed else 0
+
+
+def _format_of(picture: LoadedImage) -> str:
+    """In which its result is written."""
+    return picture.info.format if picture.info.format in Image.SAVE else "PNG"
 
 
 def _fetch(url: str) -> bytes:

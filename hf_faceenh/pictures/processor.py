@@ -38,9 +38,10 @@ class FaceImageProcessor(ImageProcessingMixin):
     def load(self, picture: Picture | LoadedImage) -> LoadedImage:
         """Reads one picture.
 
-        EXIF orientation is applied. Colours become sRGB: an embedded profile of another space is converted (in 8 bits,
-        for that is what Little CMS does in Pillow), a damaged or unfitting one is ignored. Of an animation the first
-        frame is read. 16-bit grey and, from files, bytes and URLs, 16-bit colour keep their depth.
+        EXIF orientation is applied. The pixels stay in the picture's own RGB or grey, whose profile is kept in `info`;
+        CMYK, Lab and linear light become sRGB (in 8 bits, for that is what Little CMS does in Pillow). A damaged or
+        unfitting profile is ignored. Of an animation the first frame is read. 16-bit grey and, from files, bytes and
+        URLs, 16-bit colour keep their depth.
 
         Args:
             picture: `PIL.Image.Image`; NumPy `HxW`, `HxWx1`, `HxWx3` or `HxWx4`, uint8, uint16 or float in [0, 1];
@@ -67,7 +68,7 @@ class FaceImageProcessor(ImageProcessingMixin):
         return [self.load(picture) for picture in pictures]
 
     def to_output(
-        self, pixels: torch.Tensor, loaded: LoadedImage, output_type: Literal["pil", "np", "pt"] = "pil"
+        self, pixels: torch.Tensor, loaded: LoadedImage, output_type: Literal["pil", "deep", "np", "pt"] = "pil"
     ) -> Image.Image | np.ndarray | torch.Tensor:
         """Gives a result back in the form that its picture came in, with its alpha channel scaled to the new size.
 
@@ -75,28 +76,50 @@ class FaceImageProcessor(ImageProcessingMixin):
             pixels: `[3, H, W]` RGB in [0, 1] (clamped here), on any device, in any float precision, of any size.
             loaded: the picture that `pixels` were made from.
             output_type: `"pil"`: mode L, LA, RGB or RGBA, and I;16 for a 16-bit grey picture (Pillow has no 16-bit
-                colour); `"np"`: float32 `HxWx3`, `HxWx4` with alpha, in [0, 1]; `"pt"`: the same as `[3, H, W]` or
-                `[4, H, W]`, on the device of `pixels`.
+                colour); `"deep"`: the same, but for a picture of 16-bit colour, which is given back as NumPy uint16
+                `HxWx3` or `HxWx4`; `"np"`: float32 `HxWx3`, `HxWx4` with alpha, in [0, 1]; `"pt"`: the same as
+                `[3, H, W]` or `[4, H, W]`, on the device of `pixels`.
         """
         return output.to_output(pixels, loaded.alpha, loaded.info, output_type)
 
     def save(
-        self, image: Image.Image, path: str | os.PathLike, info: ImageInfo | None = None, format: str | None = None
+        self,
+        image: Image.Image | np.ndarray,
+        path: str | os.PathLike,
+        info: ImageInfo | None = None,
+        format: str | None = None,
+        quality: int | None = None,
+        provenance: str | None = None,
     ) -> None:
         """Writes a picture, whole or not at all, in the manner of the one it was made from.
 
-        A JPEG made from a JPEG gets its quantisation tables and subsampling; other JPEG, WebP and AVIF files get
-        quality 95. EXIF is kept as `ImageInfo.exif` says; a colour picture that carried a profile gets an sRGB one.
-        Where the format holds no alpha, the picture is laid onto white; where it holds no 16 bits, it gets 8.
+        JPEG has full colour resolution and is nowhere quantised more coarsely than at quality 95, nor than the JPEG
+        that `image` was made from. Texts, EXIF, profile and resolution of `info` are written as far as the format has
+        a place for them (`carrying` has a table); the resolution grows with the picture, so that a print keeps its
+        size. Where the format holds no alpha, the picture is laid onto white; where it holds no 16 bits, it gets 8.
 
         Args:
-            image: a picture as `to_output` makes it.
+            image: a picture as `to_output` makes it, of type "pil" or "deep".
             path: where to; an existing file is replaced.
             info: of the picture that `image` was made from.
             format: a Pillow format name or a suffix; by default that of `path`, else that of `info`, else PNG.
+            quality: of JPEG, WebP and AVIF, 1…100; 95 by default.
+            provenance: a line that says what was done to the picture (`provenance.line` makes one), added to
+                what the file says of its software.
 
         Raises:
             OSError: no such folder, not writable, disk full, or a size that the format cannot hold.
             ValueError: a format that Pillow cannot write.
         """
-        writing.save(image, Path(path), info or ImageInfo(), format)
+        writing.save(image, Path(path), info or ImageInfo(), format, quality, provenance)
+
+    def check(
+        self, path: str | os.PathLike, size: tuple[int, int], info: ImageInfo | None = None, format: str | None = None
+    ) -> None:
+        """Checks, before the work, that `save` can write a picture of `size` (width, height) in px.
+
+        Raises:
+            ValueError: a size that the format cannot hold, or a format that Pillow cannot write.
+        """
+        path = Path(path)
+        writing.check_size(path, writing.output_format(path, info or ImageInfo(), format), *size)

@@ -2,7 +2,8 @@
 
 import os
 import warnings
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -11,14 +12,27 @@ import cv2
 import numpy as np
 import requests
 import torch
+from diffusers.utils import logging
 from diffusers.utils.constants import DIFFUSERS_REQUEST_TIMEOUT
 from PIL import Image, UnidentifiedImageError
 
 from hf_faceenh.errors import one_line
 from hf_faceenh.pictures import heic
-from hf_faceenh.pictures.colour import srgb_planes, to_float
+from hf_faceenh.pictures.colour import rgb_planes, to_float
 from hf_faceenh.pictures.formats import DAMAGE, check_exists
-from hf_faceenh.pictures.metadata import ImageInfo, format_of, jpeg_settings, read_exif, upright
+from hf_faceenh.pictures.metadata import (
+    ImageInfo,
+    format_of,
+    jpeg_settings,
+    orientation_of,
+    read_dpi,
+    read_exif,
+    read_texts,
+    upright,
+)
+from hf_faceenh.pictures.unfinished import read_unfinished
+
+logger = logging.get_logger(__name__)
 
 Picture = Image.Image | np.ndarray | torch.Tensor | str | os.PathLike | bytes
 
@@ -30,14 +44,16 @@ class LoadedImage:
     """A decoded picture.
 
     Args:
-        pixels: `[3, H, W]` float32, sRGB, in [0, 1], upright.
+        pixels: `[3, H, W]` float32 in [0, 1], in the picture's own RGB, upright.
         alpha: `[1, H, W]` float32 in [0, 1], not premultiplied; `None` for an opaque picture.
         info: what is needed to give the picture back in the form it came in.
+        remark: what is wrong with the file, though the picture could be read; `None` if nothing is.
     """
 
     pixels: torch.Tensor
     alpha: torch.Tensor | None
     info: ImageInfo
+    remark: str | None = None
 
 
 def load(picture: Picture | LoadedImage, max_pixels: int) -> LoadedImage:
@@ -108,17 +124,37 @@ def _decode(image: Image.Image, name: str, max_pixels: int, file: BinaryIO | Non
     """Of 16-bit colour Pillow keeps 8 bits: all 16 are read again from `file`, which `image` was opened from."""
     _check_size(image, name, max_pixels)
     deep_colour = any(";16" in str(tile) for tile in getattr(image, "tile", ())) and image.mode in ("RGB", "RGBA")
-    try:
-        image.load()
-    except DAMAGE as error:
-        raise OSError(f"{name} is damaged: {one_line(error)}. Get an undamaged copy of the picture.") from error
-    orientation, exif = read_exif(image)
-    planes, alpha, grey, icc_profile = srgb_planes(image, name)
+    image, remark = _loaded(image, name, file)
+    exif = read_exif(image, file)
+    orientation = 1 if image.format == "TIFF" else orientation_of(exif)  # Pillow has turned a TIFF already
+    planes, alpha, grey, icc_profile = rgb_planes(image, name)
     if deep_colour and file is not None:
         planes, alpha = _deeper(planes, alpha, file)
-    depth = 16 if planes.dtype == np.uint16 else 8
-    info = ImageInfo(grey, depth, format_of(image), exif, icc_profile, jpeg_settings(image))
-    return _from_planes(upright(planes, orientation), upright(alpha, orientation), info, name)
+    planes, alpha = upright(planes, orientation), upright(alpha, orientation)
+    info = ImageInfo(
+        grey,
+        depth=16 if planes.dtype == np.uint16 else 8,
+        format=format_of(image),
+        icc_profile=icc_profile,
+        jpeg=jpeg_settings(image),
+        size=planes.shape[:0:-1],
+        dpi=read_dpi(image, exif),
+        **read_texts(image, exif),
+    )
+    return replace(_from_planes(planes, alpha, info, name), remark=remark)
+
+
+def _loaded(image: Image.Image, name: str, file: BinaryIO | None) -> tuple[Image.Image, str | None]:
+    """The picture, decoded, and what there is to say about that."""
+    try:
+        image.load()
+        return image, None
+    except DAMAGE as error:
+        with suppress(*DAMAGE):
+            if file is not None and format_of(image) == "JPEG" and (found := read_unfinished(file)):
+                logger.warning(f"{name}: {found[1]}.")
+                return found
+        raise OSError(f"{name} is damaged: {one_line(error)}. Get an undamaged copy of the picture.") from error
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
