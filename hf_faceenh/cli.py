@@ -22,7 +22,7 @@ from hf_faceenh.commands import (
 )
 from hf_faceenh.errors import one_line
 from hf_faceenh.files import check_empty, why_unreadable
-from hf_faceenh.jobs import Job, enhance_one, plan, refusals, remark
+from hf_faceenh.jobs import Job, all_faces, enhance_one, plan, refusals, remark
 from hf_faceenh.loading import check_model, check_pipeline, load_pipeline, load_single
 from hf_faceenh.pictures import PICTURE_ERRORS
 from hf_faceenh.provenance import version
@@ -59,7 +59,7 @@ def enhance(args: argparse.Namespace) -> int:
                     record["skipped"] = True
                 else:
                     record |= enhance_one(pipe, job, options, saving, args.overwrite, keep=args.skip_existing)
-                    said = "; ".join(filter(None, (record.get("remark"), remark(record["faces"]))))
+                    said = "; ".join(filter(None, (record.get("remark"), remark(all_faces(record)))))
             except BrokenPipeError:
                 raise
             except PICTURE_ERRORS as error:

@@ -3,17 +3,19 @@
 Planning and checking do not import torch, so that a mistake is answered at once.
 """
 
+import contextlib
 import glob
+import itertools
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_faceenh import streams
 from hf_faceenh.pictures import heic
 from hf_faceenh.pictures.formats import check_exists
 from hf_faceenh.sources import STREAM, Named
-from hf_faceenh.streams import check_input, check_output, read_input, to_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,9 +65,9 @@ class Job:
         if not overwrite and (existing := self.existing()):
             raise FileExistsError(f"{existing[0]} exists already. Pass --overwrite, or choose another output.")
         if self.result is None:
-            check_output()
+            streams.check_output()
         if self.picture == STREAM:
-            check_input()
+            streams.check_input()
         if isinstance(self.picture, Path):
             check_exists(self.picture)
             heic.check(self.picture)
@@ -176,27 +178,63 @@ def enhance_one(
     job.check(overwrite or keep)
     kept = set(job.existing()) if keep else set()
     processor = pipe.image_processor
-    loaded = processor.load(read_input() if job.picture == STREAM else job.picture)
-    format = loaded.info.format if job.keep_format else None
-    width, height = result_size(pipe, loaded, options["upscale"], options["aligned"])
-    for path, columns in ((job.result, 1), (job.compare, 2)):
+    frames = processor.load_frames(streams.read_input() if job.picture == STREAM else job.picture)
+    reading = iter(frames)
+    first = next(reading)
+    format = first.info.format if job.keep_format else None
+    _check_size(pipe, job, first, options, format)
+    sizes, faces, remarks = [], [], []
+    with contextlib.ExitStack() as stack:
+        path = job.result or stack.enter_context(streams.output())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The last that is entered is the first that is written: the result.
+        writers = {
+            target: stack.enter_context(processor.frames_writer(target, format, **saving))
+            for target in (job.compare, path)
+            if target and target not in kept
+        }
+        if len(frames) > 1 and not processor.holds_frames(path, first.info, format):
+            remarks.append(f"only the first of {len(frames)} frames is written; another format holds all of them")
+            reading = iter(())
+        for index, frame in enumerate(itertools.chain([first], reading)):
+            _check_size(pipe, job, frame, options, format)
+            with _frame_shown(pipe, index, len(frames)):
+                (result,), (found,) = pipe(frame, output_type="deep", return_dict=False, **options)
+            if job.faces:
+                number = f"_{index}" if len(frames) > 1 else ""
+                save_faces(pipe, found, job.faces.with_name(job.faces.name + number), kept)
+            if path in writers:
+                writers[path].add(result, frame.info)
+            if job.compare in writers:
+                writers[job.compare].add(before_after(pipe, frame, result), frame.info)
+            sizes.append(size_of(result))
+            faces.append([described(face) for face in found])
+    record = {"size": sizes[0], "seconds": round(time.perf_counter() - start, 3), "faces": faces[0]}
+    if len(faces) > 1:
+        record["frames"] = faces
+    remarks += filter(None, [frames.remark])
+    return record | ({"remark": "; ".join(remarks)} if remarks else {})
+
+
+@contextlib.contextmanager
+def _frame_shown(pipe: "FaceEnhancePipeline", index: int, count: int) -> Iterator[None]:
+    """Says beside the progress bar which frame it is about."""
+    config = dict(getattr(pipe, "_progress_bar_config", {}))
+    if count > 1:
+        pipe.set_progress_bar_config(**config | {"desc": f"frame {index + 1} of {count}", "leave": False})
+    try:
+        yield
+    finally:
+        pipe.set_progress_bar_config(**config)
+
+
+def _check_size(
+    pipe: "FaceEnhancePipeline", job: Job, frame: "LoadedImage", options: dict[str, Any], format: str | None
+) -> None:
+    width, height = result_size(pipe, frame, options["upscale"], options["aligned"])
+    for path, columns in ((job.result or Path("picture"), 1), (job.compare, 2)):
         if path:
-            processor.check(path, (columns * width, height), loaded.info, format)
-    output = pipe(loaded, output_type="deep", **options)
-    (result,), (faces,) = output.images, output.faces
-    if job.result is None:
-        to_output(lambda path: processor.save(result, path, loaded.info, format, **saving))
-    else:
-        job.result.parent.mkdir(parents=True, exist_ok=True)
-    if job.faces:
-        save_faces(pipe, faces, job.faces, kept)
-    if job.result and job.result not in kept:
-        processor.save(result, job.result, loaded.info, format, **saving)
-    if job.compare and job.compare not in kept:
-        processor.save(before_after(pipe, loaded, result), job.compare, loaded.info, format, **saving)
-    seconds = time.perf_counter() - start
-    record = {"size": size_of(result), "seconds": round(seconds, 3), "faces": [described(face) for face in faces]}
-    return record | ({"remark": loaded.remark} if loaded.remark else {})
+            pipe.image_processor.check(path, (columns * width, height), frame.info, format)
 
 
 def result_size(pipe: "FaceEnhancePipeline", loaded: "LoadedImage", upscale: int, aligned: bool) -> tuple[int, int]:
@@ -253,6 +291,11 @@ def described(face: "EnhancedFace") -> dict[str, Any]:
         "size": round(face.size, 2),
         "left_alone": face.left_alone,
     }
+
+
+def all_faces(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The faces of all frames, from what `enhance_one` returns."""
+    return sum(record["frames"], []) if "frames" in record else record["faces"]
 
 
 def remark(faces: list[dict[str, Any]]) -> str | None:

@@ -1,8 +1,9 @@
 """The standard input and output as a picture."""
 
+import contextlib
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 LARGEST = 256 * 2**20  # bytes of a picture on the standard input
@@ -40,14 +41,15 @@ def read_input() -> bytes:
     return data
 
 
-def to_output(write: Callable[[Path], None]) -> None:
-    """Puts what `write` writes into a file onto the standard output, whole or not at all.
+@contextlib.contextmanager
+def output() -> Iterator[Path]:
+    """A path to write a file to, which goes to the standard output when the block ends, whole or not at all.
 
     Raises:
         BrokenPipeError: where nobody reads it.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "picture"
-        write(file)
+        yield file
         sys.stdout.buffer.write(file.read_bytes())
         sys.stdout.buffer.flush()

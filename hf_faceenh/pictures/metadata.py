@@ -44,6 +44,9 @@ class ImageInfo:
         photoshop: Photoshop's image resources by number; IPTC is one of them, `photoshop.IPTC`.
         comment: of a JPEG or GIF.
         text: of a PNG.
+        duration: ms for which an animation shows this frame; `None` for a page, and for the first picture of an
+            animated PNG where it is not part of the animation.
+        plays: how often the animation is shown, 0 for ever; `None` for what is no frame of one.
     """
 
     grey: bool = False
@@ -58,6 +61,8 @@ class ImageInfo:
     photoshop: dict[int, bytes] | None = None
     comment: bytes | None = None
     text: tuple[Text, ...] = ()
+    duration: float | None = None
+    plays: int | None = None
 
 
 def read_exif(image: Image.Image, file: BinaryIO | None) -> Exif:

@@ -1,5 +1,7 @@
 """A picture into a file: which format, what that format can hold, and how it is encoded."""
 
+import contextlib
+from collections.abc import Iterator
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -32,12 +34,27 @@ def save(
 ) -> None:
     """See `FaceImageProcessor.save`."""
     format = output_format(path, info, format)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} to. Create it first.")
-    try:
-        data = _encoded(_fit_format(image, format), info, format, quality, provenance)
+    check_folder(path)
+    with problems(path, format):
+        data = encoded(fit_format(image, format), info, format, quality, provenance)
         with written_whole(path) as partial:
             partial.write_bytes(data)  # Pillow does not notice a write that a full disk cuts short
+
+
+def check_folder(path: Path) -> None:
+    """
+    Raises:
+        FileNotFoundError: where there is no folder for `path`.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} to. Create it first.")
+
+
+@contextlib.contextmanager
+def problems(path: Path, format: str) -> Iterator[None]:
+    """Makes one line of what an encoder or the disk raises."""
+    try:
+        yield
     except DAMAGE as error:
         raise OSError(f"Could not write {path} as {format}: {one_line(error)}. Check the disk, or try PNG.") from error
 
@@ -62,7 +79,7 @@ def check_size(path: Path, format: str, width: int, height: int) -> None:
         )
 
 
-def _fit_format(image: Image.Image | np.ndarray, format: str) -> Image.Image | np.ndarray:
+def fit_format(image: Image.Image | np.ndarray, format: str) -> Image.Image | np.ndarray:
     """`image` with 8 bits where the format holds no 16, and laid onto white where it holds no alpha."""
     if format not in DEEP_FORMATS:
         if isinstance(image, np.ndarray):
@@ -76,9 +93,15 @@ def _fit_format(image: Image.Image | np.ndarray, format: str) -> Image.Image | n
     return image
 
 
-def _encoded(
-    image: Image.Image | np.ndarray, info: ImageInfo, format: str, quality: int | None, provenance: str | None
+def encoded(
+    image: Image.Image | np.ndarray,
+    info: ImageInfo,
+    format: str,
+    quality: int | None,
+    provenance: str | None,
+    **options: Any,
 ) -> bytes | memoryview:
+    """A file's content; `options` are more of the encoder's."""
     is_array = isinstance(image, np.ndarray)
     size = image.shape[1::-1] if is_array else image.size
     grey = not is_array and image.mode in ("L", "LA", "I;16")
@@ -88,7 +111,8 @@ def _encoded(
         data = cv2.imencode(f".{format.lower()}", cv2.cvtColor(image, order))[1].tobytes()
     else:
         file = BytesIO()
-        image.save(file, format=format, **_encoder_settings(info, format, quality), **encoder_options(tags, format))
+        options |= _encoder_settings(info, format, quality) | encoder_options(tags, format)
+        image.save(file, format=format, **options)
         data = file.getvalue() if format in DEEP_FORMATS else file.getbuffer()
     return completed(data, tags, format, alpha=is_array and image.shape[2] == 4)
 
