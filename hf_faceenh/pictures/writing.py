@@ -78,7 +78,7 @@ def _fit_format(image: Image.Image | np.ndarray, format: str) -> Image.Image | n
 
 def _encoded(
     image: Image.Image | np.ndarray, info: ImageInfo, format: str, quality: int | None, provenance: str | None
-) -> bytes | memoryview:
+) -> bytes:
     is_array = isinstance(image, np.ndarray)
     size = image.shape[1::-1] if is_array else image.size
     grey = not is_array and image.mode in ("L", "LA", "I;16")
@@ -89,7 +89,7 @@ def _encoded(
     else:
         file = BytesIO()
         image.save(file, format=format, **_encoder_settings(info, format, quality), **encoder_options(tags, format))
-        data = file.getvalue() if format in DEEP_FORMATS else file.getbuffer()
+        data = file.getvalue()
     return completed(data, tags, format, alpha=is_array and image.shape[2] == 4)
 
 
