@@ -258,8 +258,11 @@ def before_after(
     import torch.nn.functional as F
     from PIL import Image
 
+    from hf_faceenh.pictures.alpha import continued
+
     width, height = size_of(result)
-    upscaled = F.interpolate(loaded.pixels[None], size=(height, width), mode="bicubic")[0]
+    pixels = continued(loaded.pixels, loaded.alpha)
+    upscaled = F.interpolate(pixels[None], size=(height, width), mode="bicubic")[0]
     before = pipe.image_processor.to_output(upscaled, loaded, "deep")
     if isinstance(result, np.ndarray):
         return np.hstack([before, result])

@@ -10,8 +10,10 @@ import time
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
+import numpy as np
 import torch
 from diffusers.utils import logging
 from gradio_client.utils import strip_invalid_filename_characters
@@ -21,8 +23,11 @@ from wishes import Refused, Stopped, Wishes
 
 from hf_faceenh import EnhancedFace, FaceEnhanceOutput
 from hf_faceenh.faces import FaceChoiceError, Reason
+from hf_faceenh.jobs import result_size, size_of
 from hf_faceenh.loading import load_pipeline
 from hf_faceenh.pictures import DAMAGE, LoadedImage
+from hf_faceenh.pictures.output import to_8_bits
+from hf_faceenh.provenance import line
 
 try:
     from spaces import GPU  # on ZeroGPU hardware the function runs in another process, which has the GPU
@@ -51,7 +56,8 @@ REASONS = {
     Reason.NOT_CHOSEN: "Left alone: you did not choose it.",
 }
 
-pipe = load_pipeline(os.environ.get("MODEL_ID"))
+MODEL = os.environ.get("MODEL_ID")
+pipe = load_pipeline(MODEL)
 pipe.set_progress_bar_config(disable=True)
 logging.set_verbosity_error()  # not even that a picture holds no face
 ON_CPU = pipe.device.type == "cpu"
@@ -209,14 +215,15 @@ def enhance(
     """
     start = time.monotonic()
     loaded = read(path, name, wishes)
+    file, format = _target(loaded, folder, name, wishes)
     output = _run(loaded, wishes, stop, progress)
     progress(1.0, "Writing the file")
     result = output.images[0]
-    file = _save(result, loaded, folder, name)
+    pipe.image_processor.save(result, file, loaded.info, format, provenance=line(MODEL, _settings(wishes)))
     both = _write_sides(result, loaded, folder) if sides else None
     seconds = time.monotonic() - start
     Pace.learn(loaded.pixels.shape[1] * loaded.pixels.shape[2] / 1e6, wishes, seconds)
-    return Result(file, result.size, [_describe(face) for face in output.faces[0]], both, seconds)
+    return Result(file, size_of(result), [_describe(face) for face in output.faces[0]], both, seconds)
 
 
 @GPU
@@ -240,20 +247,21 @@ def _run(loaded: LoadedImage, wishes: Wishes, stop: Path | None, progress: Progr
 
     only = None if wishes.faces is None else [wishes.faces]
     try:
-        return pipe(
-            loaded,
-            upscale=wishes.enlarge,
-            strength=wishes.strength,
-            aligned=wishes.aligned,
-            restore_background=wishes.background,
-            only_faces=only,
-            callback=on_step,
-            **STEPS,
-        )
+        return pipe(loaded, only_faces=only, callback=on_step, output_type="deep", **_settings(wishes), **STEPS)
     except FaceChoiceError as error:
         raise Refused("That face is not in the picture. Please choose again.") from error
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise Refused("The picture is too large for this machine. Make it smaller, or enlarge it less.") from error
+
+
+def _settings(wishes: Wishes) -> dict[str, Any]:
+    """As keyword arguments of the pipeline's call."""
+    return {
+        "upscale": wishes.enlarge,
+        "strength": wishes.strength,
+        "aligned": wishes.aligned,
+        "restore_background": wishes.background,
+    }
 
 
 def duration(seconds: float) -> str:
@@ -266,31 +274,30 @@ def _describe(face: EnhancedFace) -> Face:
     return Face([round(x, 1) for x in face.box], round(face.score, 3), plain, data_url(face.crop), after)
 
 
-def _save(result: Image.Image, loaded: LoadedImage, folder: Path, name: str) -> Path:
-    """In the picture's format, under its name."""
+def _target(loaded: LoadedImage, folder: Path, name: str, wishes: Wishes) -> tuple[Path, str]:
+    """Where to write the result: under its name, in the picture's format if that can hold it, else in PNG."""
     format = loaded.info.format if loaded.info.format in Image.SAVE else "PNG"
+    try:
+        pipe.image_processor.check(name, result_size(pipe, loaded, wishes.enlarge, wishes.aligned), format=format)
+    except ValueError:
+        format = "PNG"
     folder = folder / "picture"
     folder.mkdir()
     path = folder / strip_invalid_filename_characters(Path(name).name or "picture")
     if Image.registered_extensions().get(path.suffix.lower()) != format:
         path = path.with_suffix(SUFFIXES.get(format, ".png"))
         format = "PNG" if format not in SUFFIXES else format
-    try:
-        pipe.image_processor.save(result, path, loaded.info, format)
-    except OSError:  # e.g. larger than the format can hold
-        path = path.with_suffix(".png")
-        pipe.image_processor.save(result, path, loaded.info)
-    return path
+    return path, format
 
 
-def _write_sides(result: Image.Image, loaded: LoadedImage, folder: Path) -> tuple[Path, Path]:
-    after = preview(result, LARGEST)
+def _write_sides(result: Image.Image | np.ndarray, loaded: LoadedImage, folder: Path) -> tuple[Path, Path]:
+    after = preview(to_8_bits(result) if isinstance(result, np.ndarray) else result, LARGEST)
     before = preview(pipe.image_processor.to_output(loaded.pixels, loaded), LARGEST)
     before = before.resize(after.size, Image.Resampling.BICUBIC)
     format = "JPEG" if max(after.size) < 65500 else "PNG"
     paths = folder / f"before{SUFFIXES[format]}", folder / f"after{SUFFIXES[format]}"
     for image, path in zip((before, after), paths, strict=True):
-        image.save(path, format, quality=92)
+        image.save(path, format, quality=92, icc_profile=None if loaded.info.grey else loaded.info.icc_profile)
     return paths
 
 

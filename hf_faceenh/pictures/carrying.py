@@ -131,35 +131,42 @@ def encoder_options(carried: Carried, format: str) -> dict[str, Any]:
     """What Pillow's encoders put into the file; the rest is for `completed`."""
     options: dict[str, Any] = {}
     if format in ("JPEG", "WEBP", "AVIF"):
-        options = {"exif": carried.exif.tobytes(), "icc_profile": carried.icc_profile, "xmp": carried.xmp}
-    if format == "JPEG":
-        options["exif"] = options["exif"] if len(options["exif"]) <= SEGMENT else b""
-        options["extra"] = _segments(carried, options.pop("xmp"))
-    if format in ("JPEG", "GIF", "JPEG2000"):
-        options["comment"] = carried.comment.encode()[:SEGMENT]
+        options["icc_profile"] = carried.icc_profile
+    if format in ("WEBP", "AVIF"):
+        options |= {"exif": carried.exif.tobytes(), "xmp": carried.xmp}
+    if format in ("GIF", "JPEG2000"):
+        options["comment"] = carried.comment.encode()
     if format in ("JPEG", "BMP"):
         options["dpi"] = tuple(min(each, 65535) for each in carried.dpi or (0, 0))
     return {name: value for name, value in options.items() if value}
 
 
-def _segments(carried: Carried, xmp: bytes) -> bytes:
-    contents = [(b"\xff\xe1", b"http://ns.adobe.com/xap/1.0/\0" + xmp)] if xmp else []
-    if carried.photoshop:
-        contents.append((b"\xff\xed", photoshop.APP13 + photoshop.packed(carried.photoshop)))
-    return b"".join(
-        marker + (len(content) + 2).to_bytes(2, "big") + content
-        for marker, content in contents
-        if len(content) <= SEGMENT
-    )
-
-
 def completed(data: bytes, carried: Carried, format: str, alpha: bool) -> bytes:
-    """An encoded PNG or TIFF with all that is carried; another format as it is."""
+    """An encoded JPEG, PNG or TIFF with all that is carried; another format as it is."""
+    if format == "JPEG":
+        return _with_segments(data, carried)
     if format == "PNG":
         return png.with_chunks(data, _chunks(carried))
     if format == "TIFF":
         return tiff.with_tags(data, _tags(carried) | ({_TAG.ExtraSamples: Entry(3, 1, b"\2\0")} if alpha else {}))
     return data
+
+
+def _with_segments(data: bytes, carried: Carried) -> bytes:
+    """A JPEG with more segments after its first, JFIF's; those that would not fit are left out."""
+    at = 4 + int.from_bytes(data[4:6], "big")
+    contents = [
+        (b"\xff\xe1", carried.exif.tobytes(SEGMENT)),
+        (b"\xff\xe1", carried.xmp and b"http://ns.adobe.com/xap/1.0/\0" + carried.xmp),
+        (b"\xff\xed", carried.photoshop and photoshop.APP13 + photoshop.packed(carried.photoshop)),
+        (b"\xff\xfe", carried.comment.encode()[:SEGMENT]),
+    ]
+    segments = b"".join(
+        marker + (len(content) + 2).to_bytes(2, "big") + content
+        for marker, content in contents
+        if content and len(content) <= SEGMENT
+    )
+    return data[:at] + segments + data[at:]
 
 
 def _chunks(carried: Carried) -> list[tuple[bytes, bytes]]:

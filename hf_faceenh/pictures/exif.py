@@ -19,6 +19,7 @@ DIRECTORIES = {_IFD.Exif, _IFD.GPSInfo, _IFD.Interop}
 SIZES = dict(zip(range(1, 14), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), strict=True))  # bytes of a value, by its type
 SWAPPED = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}  # bytes whose order depends on the machine
 ASCII, SHORT, RATIONAL, UNDEFINED = 2, 3, 5, 7
+LONG = 4096  # bytes of an entry that may be left out
 LARGEST = 2**20  # bytes of an entry; a picture's description is never that long
 
 # Of the numbers that TIFF gives out for files, those that describe the photograph.
@@ -72,12 +73,13 @@ class Exif:
         (first,) = struct.unpack_from(f"{order}Q", head, 8) if big else struct.unpack_from(f"{order}I", head, 4)
         return cls(order, _read_directory(file, order, first, big, DIRECTORIES))
 
-    def tobytes(self) -> bytes:
-        """The block; empty if there is nothing in it."""
+    def tobytes(self, largest: int = 2**32) -> bytes:
+        """The block, or nothing if it is empty. One that has more than `largest` bytes loses its long entries."""
         if not self.tags:
             return b""
         head = (b"II*\0" if self.order == "<" else b"MM\0*") + struct.pack(f"{self.order}I", 8)
-        return HEADER + head + packed(self.tags, self.order, 8)
+        block = HEADER + head + packed(self.tags, self.order, 8)
+        return block if len(block) <= largest else Exif(self.order, _short(self.tags)).tobytes()
 
     def describing(self) -> "Exif":
         """Without all that describes the file, its size and its orientation, but not the photograph."""
@@ -188,6 +190,14 @@ def _describing(tags: Directory, first: bool = True) -> Directory:
         elif tag not in DROPPED and (not first or tag in KEPT or tag in OTHERS):
             kept[tag] = entry
     return kept
+
+
+def _short(tags: Directory) -> Directory:
+    return {
+        tag: _short(entry) if isinstance(entry, dict) else entry
+        for tag, entry in tags.items()
+        if isinstance(entry, dict) or len(entry.data) < LONG
+    }
 
 
 def _scaled(tags: Directory, order: str, factor: float) -> Directory:

@@ -100,7 +100,7 @@ def encoded(
     quality: int | None,
     provenance: str | None,
     **options: Any,
-) -> bytes | memoryview:
+) -> bytes:
     """A file's content; `options` are more of the encoder's."""
     is_array = isinstance(image, np.ndarray)
     size = image.shape[1::-1] if is_array else image.size
@@ -113,7 +113,7 @@ def encoded(
         file = BytesIO()
         options |= _encoder_settings(info, format, quality) | encoder_options(tags, format)
         image.save(file, format=format, **options)
-        data = file.getvalue() if format in DEEP_FORMATS else file.getbuffer()
+        data = file.getvalue()
     return completed(data, tags, format, alpha=is_array and image.shape[2] == 4)
 
 

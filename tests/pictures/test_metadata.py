@@ -1,4 +1,4 @@
-"""Orientation, EXIF and JPEG settings, from the file read to the file written."""
+"""Orientation and EXIF, from the file read to the file written; test_carrying.py has the other texts."""
 
 import io
 
