@@ -34,13 +34,14 @@ class Frames:
     Args:
         count: how many there are, as the file says.
         read: gives the one of a number.
+        pixels: of all together, as the file says; `None` for a picture that is in no file.
 
     Attributes:
         remark: once all are read, what is wrong with the file; `None` if nothing is.
     """
 
-    def __init__(self, count: int, read: Callable[[int], LoadedImage]):
-        self._count, self._read = count, read
+    def __init__(self, count: int, read: Callable[[int], LoadedImage], pixels: int | None = None):
+        self._count, self._read, self.pixels = count, read, pixels
         self.remark: str | None = None
 
     def __len__(self) -> int:
@@ -83,7 +84,7 @@ def load_frames(picture: Picture | LoadedImage, max_pixels: int) -> Frames:
             return _pages(data, pages, name, max_pixels)
     if (count := _count(image)) > 1:
         return _animation(image, count, name, max_pixels)
-    return Frames(1, lambda _: reading.read(BytesIO(data), name, max_pixels))
+    return Frames(1, lambda _: reading.read(BytesIO(data), name, max_pixels), image.width * image.height)
 
 
 # Animations
@@ -115,7 +116,7 @@ def _animation(image: Image.Image, count: int, name: str, max_pixels: int) -> Fr
         duration = None if still else image.info.get("duration", 0)
         return replace(loaded, info=replace(loaded.info, duration=duration, plays=plays))
 
-    return Frames(count, read)
+    return Frames(count, read, count * width * height)
 
 
 def _plays(image: Image.Image) -> int:
@@ -200,4 +201,4 @@ def _pages(data: bytes, pages: Sequence[Page], name: str, max_pixels: int) -> Fr
         file.seek(0)
         return reading.read(file, f"{name}, page {index + 1}" if index else name, max_pixels)
 
-    return Frames(len(pages), read)
+    return Frames(len(pages), read, total)

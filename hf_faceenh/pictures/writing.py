@@ -13,12 +13,13 @@ from PIL import Image
 
 from hf_faceenh.errors import one_line
 from hf_faceenh.files import written_whole
+from hf_faceenh.pictures import heic
 from hf_faceenh.pictures.carrying import carried, completed, encoder_options
 from hf_faceenh.pictures.formats import DAMAGE
 from hf_faceenh.pictures.metadata import ImageInfo
 from hf_faceenh.pictures.output import to_8_bits
 
-ALPHA_FORMATS = {"PNG", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000"}
+ALPHA_FORMATS = {"PNG", "WEBP", "TIFF", "GIF", "AVIF", "HEIF", "JPEG2000"}
 DEEP_FORMATS = {"PNG", "TIFF"}
 QUALITY = 95  # of lossy formats, unless the user asks for another
 LARGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535, "AVIF": 65536}  # px
@@ -61,6 +62,7 @@ def problems(path: Path, format: str) -> Iterator[None]:
 
 def output_format(path: Path, info: ImageInfo, format: str | None) -> str:
     """Pillow's name of the format to write."""
+    heic.register()
     suffixes = Image.registered_extensions()
     asked = format or path.suffix.lstrip(".") or info.format or "PNG"
     name = suffixes.get(f".{asked.lower()}", asked.upper())
@@ -132,6 +134,8 @@ def _encoder_settings(info: ImageInfo, format: str, quality: int | None) -> dict
         return {"quality": quality or QUALITY, "exact": True}  # keeps colours under transparent pixels
     if format == "AVIF":
         return {"quality": quality or QUALITY, "subsampling": "4:4:4"}
+    if format == "HEIF":  # in half the colour resolution, which is all that telephones show
+        return {"quality": quality or QUALITY}
     return {}
 
 
