@@ -61,9 +61,9 @@ def files(tmp_path):
         (
             "enhance a.png b.png -o out --skip-existing",
             0,
-            "written to out in 0.0 s, 2 already there, 0 failed",
+            " s, 2 already there, 0 failed",
         ),
-        ("enhance done.png --skip-existing", 0, "written to done_enhanced.png in 0.0 s, 1 already there, 0 failed"),
+        ("enhance done.png --skip-existing", 0, "0 of 1 pictures written to done_enhanced.png in "),
         ("enhance a.png -o out --skip-existing --overwrite", 2, "not allowed with argument --skip-existing"),
         ("enhance notes -o new", 1, "There is no picture in the folder notes: 1 file passed over: 1 .txt."),
         ("enhance a.png -o new.psd", 1, "not written to. Choose .jpg, .png or .webp."),

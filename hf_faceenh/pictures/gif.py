@@ -13,6 +13,16 @@ WORSE = 1.2  # times the mean squared error of its own colours, up to which a fr
 STILL = 3  # levels by which a pixel may change and keep its colour
 
 
+def _with_colours(palette: list[int]) -> Image.Image:
+    """A picture with 256 colours, the missing ones like the first: Pillow would take others and use them."""
+    image = Image.new("P", (1, 1))
+    image.putpalette(palette + palette[:3] * (256 - len(palette) // 3))
+    return image
+
+
+GREYS = _with_colours([round(level / (TRANSPARENT - 1) * 255) for level in range(TRANSPARENT) for _ in range(3)])
+
+
 class Palettes:
     """Frames in few colours, one after the other; all of one size."""
 
@@ -25,9 +35,12 @@ class Palettes:
         """A frame of any mode → mode P, with `info["transparency"]` if something is transparent."""
         rgba = np.array(image.convert("RGBA")).astype(np.int16)
         rgba[..., 3] = np.where(rgba[..., 3] < 128, 0, 255)
-        rgb = image.convert("RGB")
-        colours = self._choose(rgb)
-        indices = np.asarray(rgb.quantize(palette=colours, dither=Image.Dither.FLOYDSTEINBERG))
+        if image.mode in ("L", "LA"):
+            colours, indices = GREYS, np.round(rgba[..., 0] / 255 * (TRANSPARENT - 1))
+        else:
+            rgb = image.convert("RGB")
+            colours = self._choose(rgb)
+            indices = np.asarray(rgb.quantize(palette=colours, dither=Image.Dither.FLOYDSTEINBERG))
         indices = np.where(rgba[..., 3] == 0, TRANSPARENT, indices).astype(np.uint8)
         if colours is self._colours:
             moved = np.abs(rgba - self._pixels).max(axis=2) > STILL
@@ -44,18 +57,10 @@ class Palettes:
         """A picture with the colours for this one."""
         scale = min(1, SIDE / max(image.size))
         small = image.resize([max(1, round(scale * side)) for side in image.size], Image.Resampling.NEAREST)
-        own = _padded(small.quantize(TRANSPARENT, Image.Quantize.FASTOCTREE))
+        own = _with_colours(small.quantize(TRANSPARENT, Image.Quantize.FASTOCTREE).getpalette())
         if self._colours is not None and _error(small, self._colours) <= WORSE * _error(small, own) + 1:
             return self._colours
         return own
-
-
-def _padded(image: Image.Image) -> Image.Image:
-    """With 256 colours, the missing ones like the first: Pillow would take others for them, and use these."""
-    palette = image.getpalette()
-    padded = Image.new("P", (1, 1))
-    padded.putpalette(palette + palette[:3] * (256 - len(palette) // 3))
-    return padded
 
 
 def _error(image: Image.Image, colours: Image.Image) -> float:

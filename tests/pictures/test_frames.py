@@ -126,6 +126,12 @@ def test_a_gif_does_not_flicker_where_nothing_moves():
     assert all(np.abs(a.astype(int) - b).mean() < 4 for a, b in zip(arrays, reduced, strict=True))
 
 
+def test_greys_of_a_gif_stay(tmp_path):
+    data = animation(clip(mode="L"), "GIF", duration=100)
+    assert all(frame.info.grey for frame in doubled(data, tmp_path / "new.gif"))
+    check(io.BytesIO(data), tmp_path / "new.gif", 0.6)
+
+
 def test_a_cut_gets_colours_of_its_own():
     palettes = Palettes()
     first, other = Image.fromarray(gradient()), Image.fromarray(255 - gradient()[:, :, ::-1] // 3)

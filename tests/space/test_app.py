@@ -50,6 +50,16 @@ def test_a_picture_comes_back_in_its_format_under_its_name(client, three_faces, 
         assert Path(result).name == "grandma (1901).png" and (image.format, image.mode) == ("PNG", "L")
 
 
+def test_an_animation_comes_back_as_one(client, three_faces, tmp_path):
+    photo = Image.open(three_faces).convert("RGB").resize((160, 82))
+    photo.save(tmp_path / "moving.gif", save_all=True, append_images=[photo.rotate(2), photo.rotate(4)], duration=80)
+    result, _ = ask(client, tmp_path / "moving.gif")
+    with Image.open(result) as image:
+        assert (image.format, image.n_frames, image.size, image.info["duration"]) == ("GIF", 3, (320, 164), 80)
+    with pytest.raises(AppError, match="Please go back to all faces"):
+        ask(client, tmp_path / "moving.gif", faces=[0])
+
+
 def test_only_the_faces_that_one_asks_for(client, three_faces):
     _, faces = ask(client, three_faces, enlarge=1, faces=[1], background=False)
     assert [face["left_alone"] for face in faces] == [
