@@ -3,12 +3,14 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ from PIL import ExifTags, Image, ImageCms
 from tiny import tiny_enhancer
 from torch.utils.flop_counter import FlopCounterMode
 
-from hf_faceenh import FaceDiscriminator, FaceImageProcessor, SuperResolver
+from hf_faceenh import FaceDiscriminator, FaceEnhancePipeline, FaceImageProcessor, SuperResolver
 from hf_faceenh.cli import main
 from hf_faceenh.convert import ConversionError, convert
 from hf_faceenh.loading import load_pipeline
@@ -64,6 +66,49 @@ def process(*arguments, **options):
 
 
 # One picture
+
+
+def test_a_result_says_how_it_was_made_unless_told_not_to(run, photo):
+    photo.save("old.jpg", quality=71)
+    assert run("enhance", "old.jpg", "-o", "new.jpg", "--strength", "0.5")[0] == 0
+    said = Image.open("new.jpg").getexif()[ExifTags.Base.Software]
+    assert re.match(r"hf-faceenh( [\w.]+)? enhanced the faces: model \w.*, upscale=2, strength=0.5, ", said)
+    assert str(Path.cwd()) not in said  # no path of this machine
+    assert run("enhance", "old.jpg", "-o", "mute.jpg", "--no-provenance", "--quality", "60", "--compare")[0] == 0
+    reference = io.BytesIO()
+    photo.save(reference, "JPEG", quality=60)
+    for name in ("mute.jpg", "mute_compare.jpg"):
+        assert not Image.open(name).getexif() and Image.open(name).quantization == Image.open(reference).quantization
+
+
+def test_16_bit_colour_stays_16_bit(run, photo):
+    deep = np.asarray(photo).astype(np.uint16) * 257 + 20
+    cv2.imwrite("deep.png", deep[..., ::-1])
+    for suffix in ("png", "tif"):
+        assert run("enhance", "deep.png", "-o", f"new.{suffix}", "--compare", "--save-faces", "--overwrite")[0] == 0
+        new, both = (cv2.imread(f"new{kind}.{suffix}", cv2.IMREAD_UNCHANGED) for kind in ("", "_compare"))
+        assert new.dtype == both.dtype == np.uint16 and new.shape == (256, 256, 3) and (new % 257 != 20).any()
+        np.testing.assert_array_equal(both[:, 256:], new)
+    assert run("enhance", "deep.png", "-o", "new.jpg")[0] == 0 and Image.open("new.jpg").size == (256, 256)
+
+
+def test_what_the_format_cannot_hold_is_refused_before_the_work(run, monkeypatch):
+    Image.new("RGB", (8200, 8)).save("wide.png")
+    monkeypatch.setattr(FaceEnhancePipeline, "__call__", lambda *args, **options: pytest.fail("the work began"))
+    for extra, width in (([], 16400), (["--upscale", "1", "--compare"], 16400)):
+        status, _, err = run("enhance", "wide.png", "-o", "new.webp", *extra)
+        assert status == 1 and re.search(rf"new(_compare)?.webp would have {width}×\d+ px.*PNG or TIFF", err)
+
+
+def test_a_jpeg_without_its_end_is_enhanced_with_a_remark(run, photo):
+    photo.save("whole.jpg")
+    data = Path("whole.jpg").read_bytes()
+    Path("cut.jpg").write_bytes(data[:-20])
+    Path("half.jpg").write_bytes(data[: len(data) // 2])
+    status, out, err = run("enhance", "cut.jpg", "-o", "new.jpg", "--json")
+    assert status == 0 and "cut.jpg: the file is cut off at its end" in err and "cut off" in json.loads(out)["remark"]
+    status, _, err = run("enhance", "half.jpg", "-o", "new2.jpg")
+    assert status == 1 and "half.jpg is damaged" in err and not Path("new2.jpg").exists()
 
 
 def test_a_picture_keeps_date_and_profile(run, photo):

@@ -130,9 +130,9 @@ def _comment_to_exif(result: Carried) -> None:
 def encoder_options(carried: Carried, format: str) -> dict[str, Any]:
     """What Pillow's encoders put into the file; the rest is for `completed`."""
     options: dict[str, Any] = {}
-    if format in ("JPEG", "WEBP", "AVIF"):
+    if format in ("JPEG", "WEBP", "AVIF", "HEIF"):
         options["icc_profile"] = carried.icc_profile
-    if format in ("WEBP", "AVIF"):
+    if format in ("WEBP", "AVIF", "HEIF"):
         options |= {"exif": carried.exif.tobytes(), "xmp": carried.xmp}
     if format in ("GIF", "JPEG2000"):
         options["comment"] = carried.comment.encode()

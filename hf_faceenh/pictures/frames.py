@@ -114,7 +114,8 @@ def _animation(image: Image.Image, count: int, name: str, max_pixels: int) -> Fr
         loaded = reading.decode(image, name, max_pixels)
         still = index == 0 and getattr(image, "default_image", False)
         duration = None if still else image.info.get("duration", 0)
-        return replace(loaded, info=replace(loaded.info, duration=duration, plays=plays))
+        grey = bool((loaded.pixels == loaded.pixels[:1]).all())  # of a GIF, Pillow gives later frames in colour
+        return replace(loaded, info=replace(loaded.info, grey=grey, duration=duration, plays=plays))
 
     return Frames(count, read, count * width * height)
 

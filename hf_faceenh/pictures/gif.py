@@ -1,7 +1,7 @@
 """The colours of a GIF: 255 of a frame's own, and one for what is transparent.
 
-An animation must not flicker where nothing moves. So a frame keeps the colours of the one before while they do nearly
-as well as its own, and a pixel that hardly changes keeps its colour: only what moves is dithered anew.
+An animation must not flicker where nothing moves. So a frame keeps the colours of the one before unless its own
+do much better, and a pixel that hardly changes keeps its colour: only what moves is dithered anew.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from PIL import Image
 
 TRANSPARENT = 255  # which of the colours
 SIDE = 512  # px of the picture that colours are chosen by
-WORSE = 1.2  # times the mean squared error of its own colours, up to which a frame keeps those of the one before
+WORSE = 2  # times the mean squared error of its own colours, up to which a frame keeps those of the one before
 STILL = 3  # levels by which a pixel may change and keep its colour
 
 

@@ -116,10 +116,8 @@ def test_a_tiff_keeps_all_its_texts(tmp_path):
         tags = file.pages[0].tags
         assert tags[700].value == xmp.adapted(XMP, (128, 96), 2) and bytes(tags[33723].value) == IPTC
         assert tags["ImageDescription"].value == "A beach" and tags["Copyright"].value == "nobody"
-        assert (
-            tags["Artist"].value in ("Élias", "Élias".encode().decode("latin-1"))
-            and tags["Software"].value == f"tifffile.py; {LINE}"
-        )
+        assert tags["Artist"].value in ("Élias", "Élias".encode().decode("latin-1"))  # by tifffile's version
+        assert tags["Software"].value == f"tifffile.py; {LINE}"
         resolution = [tags[name].value for name in ("XResolution", "YResolution")]
         assert all(abs(a / b - 2 * 508) < 0.01 for a, b in resolution) and tags["ResolutionUnit"].value == 2
         np.testing.assert_array_equal(file.pages[0].asarray(), gradient().repeat(2, 0).repeat(2, 1))

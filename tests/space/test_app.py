@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from PIL import Image
+from PIL import ExifTags, Image
 from tiny import tiny_pipeline
 
 README = Path(__file__).parents[2] / "space" / "README.md"
@@ -193,6 +193,9 @@ def test_every_common_format_comes_back_as_it_was(client, three_faces, tmp_path)
         for name in pictures:
             sent, received = Image.open(tmp_path / name), Image.open(io.BytesIO(archive.read(name)))
             assert (received.format, received.mode, received.size) == (sent.format, sent.mode, sent.size)
+            if name in ("a.jpg", "a.avif", "a.tif", "a.webp"):
+                said = received.getexif()[ExifTags.Base.Software]
+                assert said.startswith("hf-faceenh") and "upscale=1, strength=1.0" in said
 
 
 def test_zips_that_are_refused(client, tmp_path):
