@@ -9,7 +9,7 @@ from PIL import Image
 
 TRANSPARENT = 255  # which of the colours
 SIDE = 512  # px of the picture that colours are chosen by
-WORSE = 2  # times the mean squared error of its own colours, up to which a frame keeps those of the one before
+WORSE = 3  # times the mean squared error of its own colours, up to which a frame keeps those of the one before
 STILL = 3  # levels by which a pixel may change and keep its colour
 
 
