@@ -124,7 +124,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             detection_threshold: the lowest score that makes a face, in [0, 1].
             face_batch_size: faces that go through enhancer and parser at once.
             tile_size: side in px of the tiles that go through the super-resolver one by one.
-            output_type: "pil", "np" or "pt".
+            output_type: "pil", "np", "pt", or "deep": as "pil", but 16-bit colour as uint16 `HxWxC`.
             return_dict: return a `FaceEnhanceOutput`; else a tuple of its two entries.
             callback: called as `callback(stage, done, total)` when a stage begins and after each of its steps:
                 "detecting" counts pictures, "super-resolving" the tiles of one picture, "enhancing" the faces of all

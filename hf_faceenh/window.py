@@ -8,6 +8,7 @@ import torch
 
 from hf_faceenh.faces import EnhancedFace, Show, crop_both, filled_in, wanted
 from hf_faceenh.pictures import LoadedImage
+from hf_faceenh.pictures.alpha import continued
 
 LEVELS = 65535  # of a value in 16 bits
 PIXELS = 16_000_000  # of the results of all photographs on their way; one alone may have more
@@ -20,7 +21,8 @@ class Photograph:
     Args:
         picture: as it was read.
         aligned: whether it is the aligned crop of one face.
-        pixels: `[3, H, W]`, those of `picture`, on the device that works on them.
+        pixels: `[3, H, W]`, those of `picture`, with colours continued under transparent ones, on the device that
+            works on them.
         faces: a record for every face, which is filled in on the way.
         transforms: `[N, 2, 3]`, px of the picture → px of the crops.
         upscaled: `[3, uH, uW]`; `None` where the result is the face alone.
@@ -38,7 +40,7 @@ class Photograph:
     masks: list[torch.Tensor] = field(default_factory=list)
 
     def __post_init__(self):
-        self.pixels = self.picture.pixels
+        self.pixels = continued(self.picture.pixels, self.picture.alpha)
 
     @property
     def area(self) -> int:

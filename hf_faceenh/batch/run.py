@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,9 +17,10 @@ from hf_faceenh.batch.output import Folder, Repository, open_output
 from hf_faceenh.batch.process import Process
 from hf_faceenh.batch.shards import check_columns, output_features
 from hf_faceenh.batch.work import Work
-from hf_faceenh.commands import pipeline_options
+from hf_faceenh.commands import pipeline_options, saving_options
 from hf_faceenh.loading import load_pipeline
 from hf_faceenh.pipeline import FaceEnhancePipeline
+from hf_faceenh.provenance import public_name
 
 CARD = """\
 # {title}
@@ -96,13 +96,9 @@ def run_options(args: argparse.Namespace, collection: Collection, pipe: FaceEnha
         "weights": checksum(pipe),
         "dtype": args.dtype,
         **pipeline_options(args),
+        "quality": args.quality,
+        "no_provenance": args.no_provenance or None,  # as in runs that were begun before there was a choice
     }
-
-
-def public_name(name: str) -> str:
-    """A name on the Hub as it is; of a path, the last part."""
-    on_hub = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not Path(name).exists()
-    return name if on_hub else Path(name).expanduser().resolve().name
 
 
 def checksum(pipe: FaceEnhancePipeline) -> str:
@@ -143,5 +139,5 @@ def run(args: argparse.Namespace) -> int:
     pipe.set_progress_bar_config(disable=True)
     options = run_options(args, collection, pipe)
     settle(output, options, dataset_card(options, collection, PurePosixPath(str(output)).name))
-    call = pipeline_options(args)
-    return Work(process, pipe, call, collection, output, args.format, args.batch_size, args.num_workers).run()
+    call, saving = pipeline_options(args), saving_options(args)
+    return Work(process, pipe, call, saving, collection, output, args.format, args.batch_size, args.num_workers).run()
