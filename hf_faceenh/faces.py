@@ -57,6 +57,9 @@ class EnhancedFace:
         mask: how much of each pixel went into the result, `[S, S]` float32 in [0, 1].
         left_alone: why the face was not enhanced, in one sentence; `None` if it was.
         reason: the same for a program.
+        identity_distance: how different the pipeline's recognizer finds the face in the result from the one that came
+            in, `crop`: 0 is no difference; see `likeness` for words. `None` where the face was left alone, or there is
+            no recognizer.
     """
 
     box: tuple[float, float, float, float]
@@ -70,6 +73,7 @@ class EnhancedFace:
     mask: np.ndarray | None = None
     left_alone: str | None = None
     reason: Reason | None = None
+    identity_distance: float | None = None
 
 
 Show = Callable[[torch.Tensor], Image.Image | np.ndarray | torch.Tensor]  # [3, S, S] → the call's `output_type`

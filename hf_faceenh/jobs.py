@@ -191,6 +191,7 @@ def described(face: "EnhancedFace") -> dict[str, Any]:
         "score": round(face.score, 4),
         "size": round(face.size, 2),
         "left_alone": face.left_alone,
+        "identity_distance": None if face.identity_distance is None else round(face.identity_distance, 3),
     }
 
 

@@ -17,10 +17,12 @@ from hf_faceenh.arguments import check_call
 from hf_faceenh.enhancing import enhance, parse
 from hf_faceenh.faces import LARGEST_FACE, EnhancedFace, Limits, choices, choose, find_faces, whole_picture
 from hf_faceenh.fusion import face_labels, face_mask, fuse
-from hf_faceenh.models import FaceDetector, SuperResolver
+from hf_faceenh.likeness import identity_distances
+from hf_faceenh.models import FaceDetector, FaceRecognizer, SuperResolver
 from hf_faceenh.pictures import FaceImageProcessor, ImageInfo, LoadedImage, Picture
 from hf_faceenh.pictures.output import check_output_type
 from hf_faceenh.progress import Tally
+from hf_faceenh.recognition import check_recognizer
 from hf_faceenh.serialization import SavedPipelineMixin
 from hf_faceenh.upscaling import ShownFaces, Upscaler
 from hf_faceenh.window import PIXELS, Face, Photograph, walk
@@ -51,6 +53,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         detector: `FaceDetector`; not needed for faces that come aligned.
         super_resolver: `SuperResolver`; without it, pictures are upscaled with bicubic interpolation.
         image_processor: reads and gives back pictures; `FaceImageProcessor()` by default.
+        recognizer: tells whether an enhanced face is still of the same person; without it, nobody looks.
 
     Example:
         ```python
@@ -64,8 +67,8 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         ```
     """
 
-    model_cpu_offload_seq = "detector->super_resolver->enhancer->parser"
-    _optional_components = ["detector", "super_resolver", "image_processor"]
+    model_cpu_offload_seq = "detector->super_resolver->enhancer->parser->recognizer"
+    _optional_components = ["detector", "super_resolver", "image_processor", "recognizer"]
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         detector: FaceDetector | None = None,
         super_resolver: SuperResolver | None = None,
         image_processor: FaceImageProcessor | None = None,
+        recognizer: FaceRecognizer | None = None,
     ):
         super().__init__()
         self.register_modules(
@@ -82,6 +86,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             detector=detector,
             super_resolver=super_resolver,
             image_processor=image_processor or FaceImageProcessor(),
+            recognizer=recognizer and recognizer.to(memory_format=torch.channels_last),
         )
 
     @torch.no_grad()
@@ -187,7 +192,8 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 probabilities = parse(self.parser, faces)  # [B, L, S, S]
                 labels = probabilities.argmax(dim=1).to(torch.uint8)  # [B, S, S]
                 masks = strength * face_mask(probabilities, face_labels(self.parser.config.id2label))  # [B, 1, S, S]
-                for (photograph, index), *made in zip(batch, crops, faces, labels, masks, strict=True):
+                distances = self._identity_distances(crops, faces, strength if aligned else masks)  # B of them
+                for (photograph, index), *made in zip(batch, crops, faces, labels, masks, distances, strict=True):
                     photograph.add(index, *made, show)
                 bar.update(len(batch))
                 enhanced.add(len(batch))
@@ -215,7 +221,9 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 "The pipeline has no detector, so it cannot find faces. Pass aligned=True for aligned crops, or load "
                 "the pipeline with a detector."
             )
-        for name in ("enhancer", "parser", "detector", "super_resolver"):
+        if self.recognizer is not None:
+            check_recognizer(self.recognizer)
+        for name in ("enhancer", "parser", "detector", "super_resolver", "recognizer"):
             model = getattr(self, name)
             if model is None:
                 continue
@@ -225,6 +233,14 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                     f"A CPU does not compute well in float16, and the {name} is in float16. Load the pipeline with "
                     "dtype=torch.float32, or move it to a GPU."
                 )
+
+    def _identity_distances(
+        self, crops: torch.Tensor, faces: torch.Tensor, weights: torch.Tensor | float
+    ) -> list[float | None]:
+        """How far each face of the result is from the one that came in; `None` without a recognizer."""
+        if self.recognizer is None:
+            return [None] * len(crops)
+        return identity_distances(self.recognizer, crops, faces, weights).tolist()
 
     def _fuse(self, photograph: Photograph, upscale: int, upscaler: Upscaler, report: Callable) -> torch.Tensor:
         """A photograph with its enhanced faces, `[3, uH, uW]`; in place of `upscaled`."""

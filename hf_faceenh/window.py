@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -80,12 +80,14 @@ class Photograph:
         enhanced: torch.Tensor,
         labels: torch.Tensor,
         mask: torch.Tensor,
+        identity_distance: float | None,
         show: Show,
     ) -> None:
         """Keeps what was made of a face; of crop and labels only what its record needs."""
         self.enhanced.append(packed(enhanced))
         self.masks.append(mask)
         self.faces[index] = filled_in(self.faces[index], show, crop=crop, parsing=labels, mask=mask[0])
+        self.faces[index] = replace(self.faces[index], identity_distance=identity_distance)
 
     def records(self, show: Show) -> list[EnhancedFace]:
         """The complete records. Empties `enhanced`, so that no face is in memory twice."""

@@ -352,7 +352,7 @@ def test_convert_refuses_as_the_library_does(refusal):
 def test_info_counts_the_bundled_models(run, bundled):
     status, out, _ = run("info")
     rows = {line.split()[0]: line for line in out.splitlines()[1:]}
-    assert status == 0 and rows.keys() == {"enhancer", "parser", "detector", "super_resolver"}
+    assert status == 0 and rows.keys() == {"enhancer", "parser", "detector", "super_resolver", "recognizer"}
     for role, row in rows.items():
         parameters = sum(parameter.numel() for parameter in getattr(bundled, role).parameters())
         assert f" {parameters / 1e6:.3g} M" in row
@@ -361,6 +361,7 @@ def test_info_counts_the_bundled_models(run, bundled):
     per_pixel = counter.get_total_flops() / 2 / 64**2
     assert f" {per_pixel * 1e6 / 1e9:.3g} per megapixel" in rows["super_resolver"]
     assert "per face" in rows["enhancer"] and "MIT" in rows["detector"]
+    assert "0.271 per face" in rows["recognizer"] and "CC0-1.0" in rows["recognizer"]
 
 
 # The process

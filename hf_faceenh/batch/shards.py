@@ -28,6 +28,7 @@ FACES = List(
         "score": Value("float64"),
         "size": Value("float64"),
         "left_alone": Value("string"),
+        "identity_distance": Value("float64"),
     }
 )
 # The columns that are added to those of the dataset.
