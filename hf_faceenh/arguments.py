@@ -1,5 +1,8 @@
 """What can be asked of a call of the pipeline."""
 
+from numbers import Real
+
+from hf_faceenh.strength import Strength
 from hf_faceenh.upscaling import UPSCALES
 
 SMALLEST_TILE = 64  # px
@@ -7,7 +10,7 @@ SMALLEST_TILE = 64  # px
 
 def check_call(
     upscale: int,
-    strength: float,
+    strength: Strength,
     min_face_size: float,
     max_faces: int | None,
     detection_threshold: float,
@@ -21,8 +24,8 @@ def check_call(
     """
     if upscale not in UPSCALES:
         raise ValueError(f"upscale must be 1, 2 or 4; got {upscale!r}.")
-    if not 0 <= strength <= 1:
-        raise ValueError(f"strength must lie in [0, 1]; got {strength!r}.")
+    if not callable(strength) and not (isinstance(strength, Real) and 0 <= strength <= 1):
+        raise ValueError(f"strength must lie in [0, 1], or be a function of a face; got {strength!r}.")
     if not 0 <= detection_threshold <= 1:
         raise ValueError(f"detection_threshold must lie in [0, 1]; got {detection_threshold!r}.")
     if min_face_size < 0:

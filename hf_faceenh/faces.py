@@ -57,6 +57,7 @@ class EnhancedFace:
         mask: how much of each pixel went into the result, `[S, S]` float32 in [0, 1].
         left_alone: why the face was not enhanced, in one sentence; `None` if it was.
         reason: the same for a program.
+        strength: how much of the enhanced face the result took, in [0, 1]; 0 if it was left alone.
     """
 
     box: tuple[float, float, float, float]
@@ -70,6 +71,7 @@ class EnhancedFace:
     mask: np.ndarray | None = None
     left_alone: str | None = None
     reason: Reason | None = None
+    strength: float = 0.0
 
 
 Show = Callable[[torch.Tensor], Image.Image | np.ndarray | torch.Tensor]  # [3, S, S] → the call's `output_type`

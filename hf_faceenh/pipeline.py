@@ -22,6 +22,7 @@ from hf_faceenh.pictures import FaceImageProcessor, ImageInfo, LoadedImage, Pict
 from hf_faceenh.pictures.output import check_output_type
 from hf_faceenh.progress import Tally
 from hf_faceenh.serialization import SavedPipelineMixin
+from hf_faceenh.strength import Strength
 from hf_faceenh.upscaling import ShownFaces, Upscaler
 from hf_faceenh.window import PIXELS, Face, Photograph, walk
 
@@ -89,7 +90,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         self,
         image: Picture | LoadedImage | Sequence[Picture | LoadedImage],
         upscale: int = 2,
-        strength: float = 1.0,
+        strength: Strength = 1.0,
         aligned: bool = False,
         restore_background: bool = True,
         min_face_size: float = 32,
@@ -107,7 +108,9 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         Args:
             image: one picture or several of any sizes; see `FaceImageProcessor.load` for the kinds.
             upscale: how many times larger the result is: 1, 2 or 4.
-            strength: 1 takes the enhanced face, 0 the photograph's own; in between a mixture.
+            strength: 1 takes the enhanced face, 0 the photograph's own; in between a mixture. Or a function that gives
+                it for each face, `strength(face)` with the face's `EnhancedFace` record (its pictures are not there
+                yet).
             aligned: the pictures are square, aligned crops of one face each: the result is the enhanced crop, of side
                 `sample_size` × `upscale` (or, left alone, of the crop's side × `upscale`).
             restore_background: whether what is not face goes through the super-resolver, or only bicubic
@@ -186,7 +189,9 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 faces = enhance(self.enhancer, crops)  # [B, 3, S, S]
                 probabilities = parse(self.parser, faces)  # [B, L, S, S]
                 labels = probabilities.argmax(dim=1).to(torch.uint8)  # [B, S, S]
-                masks = strength * face_mask(probabilities, face_labels(self.parser.config.id2label))  # [B, 1, S, S]
+                masks = face_mask(probabilities, face_labels(self.parser.config.id2label))  # [B, 1, S, S]
+                strengths = [photograph.decide_strength(index, strength) for photograph, index in batch]
+                masks *= masks.new_tensor(strengths)[:, None, None, None]
                 for (photograph, index), *made in zip(batch, crops, faces, labels, masks, strict=True):
                     photograph.add(index, *made, show)
                 bar.update(len(batch))
@@ -195,7 +200,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             for photograph in walk(photographs, super_resolve, work_on, face_batch_size, PIXELS // upscale**2):
                 # 5. Fuse
                 if photograph.is_crop:
-                    result = self._blend(photograph, upscale, strength, upscaler, report)  # [3, uS, uS]
+                    result = self._blend(photograph, upscale, upscaler, report)  # [3, uS, uS]
                 else:
                     result = self._fuse(photograph, upscale, upscaler, report)  # [3, uH, uW]
 
@@ -235,12 +240,10 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         to_unit = for_upscaled(transforms, upscale) / self.enhancer.config.sample_size  # px of the result → side 1
         return fuse(photograph.upscaled, faces, photograph.masks, list(to_unit))
 
-    def _blend(
-        self, photograph: Photograph, upscale: int, strength: float, upscaler: Upscaler, report: Callable
-    ) -> torch.Tensor:
+    def _blend(self, photograph: Photograph, upscale: int, upscaler: Upscaler, report: Callable) -> torch.Tensor:
         """An aligned crop's one face, `[3, uS, uS]`."""
         (crop,) = photograph.crop(0, self.enhancer.config.sample_size)
-        blend = crop + strength * (photograph.enhanced_face(0) - crop)  # [3, S, S]
+        blend = crop + photograph.faces[0].strength * (photograph.enhanced_face(0) - crop)  # [3, S, S]
         return upscaler.enhanced_face(blend, upscale, partial(report, "super-resolving"))
 
     def _show(self, pixels: torch.Tensor, output_type: str) -> Image.Image | np.ndarray | torch.Tensor:

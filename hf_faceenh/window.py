@@ -2,12 +2,13 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from hf_faceenh.faces import EnhancedFace, Show, crop_both, filled_in, wanted
 from hf_faceenh.pictures import LoadedImage
+from hf_faceenh.strength import Strength, strength_of
 
 LEVELS = 65535  # of a value in 16 bits
 PIXELS = 16_000_000  # of the results of all photographs on their way; one alone may have more
@@ -72,6 +73,11 @@ class Photograph:
         """Fills in the records of the faces that are not enhanced."""
         for index in set(range(len(self.faces))) - set(self.wanted):
             self.faces[index] = filled_in(self.faces[index], show, crop=self.crop(index, size)[0])
+
+    def decide_strength(self, index: int, strength: Strength) -> float:
+        """The strength of a face, which its record has from now on."""
+        self.faces[index] = replace(self.faces[index], strength=strength_of(self.faces[index], strength))
+        return self.faces[index].strength
 
     def add(
         self,
