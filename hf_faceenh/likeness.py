@@ -10,14 +10,19 @@ from hf_faceenh.faces import EnhancedFace, Reason, left_alone
 from hf_faceenh.models import FaceRecognizer
 from hf_faceenh.recognition import embed, embedding_distance
 
-# The default of `identity_limit`, a distance of dlib's recognizer: one enhanced face in twenty goes further.
-IDENTITY_LIMIT = 0.35
-# Up to which distance what may be said of a face of the result, compared with the one that came in.
+# The default of `identity_limit`, a distance of dlib's recognizer. Of 441 faces that were degraded lightly, medium and
+# heavily, 1 in 25 went further, all of them damaged heavily and about 50 px wide. To hold them back changed their
+# distance from the sharp face by +0.003 (95 % interval -0.006 to +0.012): it costs nothing where the enhancer guesses
+# well, and bounds what it can do where it does not. A limit of 0.35 holds 1 in 9 back, and costs 0.007.
+IDENTITY_LIMIT = 0.4
+# Up to which distance what may be said of a face of the result, compared with the one that came in. Up to 0.2, none of
+# those 441 was further than 0.5 from its sharp face; from 0.2 on, 1 in 11 was beyond 0.6, where dlib's author draws
+# the line between two people.
 WORDS = (
     (0.2, "clearly the same person"),
-    (IDENTITY_LIMIT, "still the same person"),
-    (0.6, "perhaps not the same person"),
-    (float("inf"), "looks like another person"),
+    (IDENTITY_LIMIT, "probably the same person"),
+    (0.6, "may look like somebody else"),
+    (float("inf"), "looks like somebody else"),
 )
 HELD_BACK = (
     "at strength {strength:.2g} only: at {wanted:.2g} it would look less like the same person, identity distance "

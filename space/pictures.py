@@ -21,6 +21,7 @@ from wishes import Refused, Stopped, Wishes
 
 from hf_faceenh import EnhancedFace, FaceEnhanceOutput
 from hf_faceenh.faces import FaceChoiceError, Reason
+from hf_faceenh.likeness import in_words
 from hf_faceenh.loading import load_pipeline
 from hf_faceenh.pictures import DAMAGE, LoadedImage
 
@@ -49,6 +50,7 @@ REASONS = {
     Reason.TOO_SMALL: "Left alone: too small to improve.",
     Reason.SHARP_ENOUGH: "Left alone: sharper than we could make it.",
     Reason.NOT_CHOSEN: "Left alone: you did not choose it.",
+    Reason.IDENTITY: "Left alone: enhanced, it would look like somebody else.",
 }
 
 pipe = load_pipeline(os.environ.get("MODEL_ID"))
@@ -61,13 +63,15 @@ STEPS = {"tile_size": 256, "face_batch_size": 1} if ON_CPU else {"tile_size": 51
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face that was found: before and after as `data:` addresses, after is `None` if it was left alone."""
+    """One face that was found: before and after as `data:` addresses, after is `None` if it was left alone. `likeness`
+    says how like the face before it is, in words, if that is known."""
 
     box: list[float]
     score: float
     left_alone: str | None
     before: str
     after: str | None
+    likeness: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +267,10 @@ def duration(seconds: float) -> str:
 def _describe(face: EnhancedFace) -> Face:
     plain = face.reason and REASONS.get(face.reason, "Left alone.")
     after = None if face.enhanced is None else data_url(face.enhanced)
-    return Face([round(x, 1) for x in face.box], round(face.score, 3), plain, data_url(face.crop), after)
+    likeness = None if face.identity_distance is None else in_words(face.identity_distance)
+    if face.held_back:
+        likeness += ", held back so that it stays so"
+    return Face([round(x, 1) for x in face.box], round(face.score, 3), plain, data_url(face.crop), after, likeness)
 
 
 def _save(result: Image.Image, loaded: LoadedImage, folder: Path, name: str) -> Path:
@@ -296,4 +303,4 @@ def _write_sides(result: Image.Image, loaded: LoadedImage, folder: Path) -> tupl
 
 def as_record(face: Face) -> dict:
     """What the API says about a face."""
-    return {key: value for key, value in asdict(face).items() if key in ("box", "score", "left_alone")}
+    return {key: value for key, value in asdict(face).items() if key in ("box", "score", "left_alone", "likeness")}

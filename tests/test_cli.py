@@ -323,6 +323,8 @@ def test_a_single_model_takes_its_place_in_the_bundled_pipeline(tmp_path, bundle
     pipe = load_pipeline(str(tmp_path / "resolver"), "cpu", "bfloat16")
     assert pipe.super_resolver.config.scale == 4 and pipe.super_resolver.dtype == torch.bfloat16
     assert pipe.enhancer.config == bundled.enhancer.config
+    bundled.recognizer.save_pretrained(tmp_path / "recognizer")
+    assert load_pipeline(str(tmp_path / "recognizer"), "cpu").recognizer.config.embedding_size == 128
     bundled.parser.save_pretrained(tmp_path / "parser")
     pipe = load_pipeline(str(tmp_path / "parser"), "cpu")
     assert pipe.parser.config.name_or_path == str(tmp_path / "parser")
@@ -387,6 +389,9 @@ def test_the_command_with_the_bundled_pipeline(astronaut, tmp_path):
     record = json.loads(out)
     assert Image.open(tmp_path / "out.png").size == (1024, 1024) == tuple(record["size"])
     assert [face["left_alone"] for face in record["faces"]] == [None]
+    (face,) = record["faces"]
+    assert 0 < face["identity_distance"] < 0.2 and face["likeness"] == "clearly the same person"
+    assert face["strength"] == 1 and face["held_back"] is None
     assert "Warning" not in err and "components" not in err and "1 of 1 pictures written" in err
 
 

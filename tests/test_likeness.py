@@ -88,8 +88,8 @@ def test_where_no_strength_is_small_enough_it_is_told():
 
 def test_words_follow_the_distance():
     said = list(dict.fromkeys(in_words(distance / 100) for distance in range(151)))
-    assert said[0] == "clearly the same person" and said[-1] == "looks like another person" and len(said) == 4
-    assert in_words(IDENTITY_LIMIT) == "still the same person"
+    assert said[0] == "clearly the same person" and said[-1] == "looks like somebody else" and len(said) == 4
+    assert in_words(IDENTITY_LIMIT) == "probably the same person"
 
 
 def test_a_good_enhancer_stays_near_the_person(bundled, photo):
@@ -104,7 +104,7 @@ def test_a_good_enhancer_stays_near_the_person(bundled, photo):
 def test_another_person_is_held_back(another, photo):
     free = another(photo, upscale=1, identity_limit=float("inf")).faces[0][0]
     assert free.identity_distance > 0.6 and free.strength == 1  # dlib: another person
-    assert in_words(free.identity_distance) == "looks like another person"
+    assert in_words(free.identity_distance) == "looks like somebody else"
     output = another(photo, upscale=1)
     face = output.faces[0][0]
     assert 0 < face.strength < 1 and face.identity_distance <= IDENTITY_LIMIT and face.left_alone is None

@@ -361,6 +361,8 @@ def test_half_precision(bundled, photo):
         ({"min_face_size": -1}, "min_face_size"),
         ({"face_batch_size": 0}, "face_batch_size"),
         ({"tile_size": 10}, "tile_size must be at least 64 px; got 10"),
+        ({"identity_limit": -1}, "identity_limit must be 0 or more"),
+        ({"identity_limit": float("nan")}, "identity_limit must be 0 or more"),
         ({"output_type": "latent"}, "output_type must be one of pil, np, pt; got 'latent'"),
     ],
 )
@@ -412,7 +414,7 @@ def test_a_callback_that_raises_cancels_at_once(tiny, photo, stage):
 
 
 def test_bundled_weights(bundled):
-    models = (bundled.enhancer, bundled.parser, bundled.detector, bundled.super_resolver)
+    models = (bundled.enhancer, bundled.parser, bundled.detector, bundled.super_resolver, bundled.recognizer)
     assert {model.dtype for model in models} == {torch.float32}
     folder = FaceEnhancePipeline.from_pretrained().config._name_or_path
     conv = bundled.enhancer.convolutional_network.stages[0][1].weight
