@@ -53,6 +53,13 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
     add("--no-background", action="store_true", help="upscale what is not a face with bicubic interpolation only")
     add("--max-faces", type=number(int, 0), metavar="N", help="enhance only the N largest faces of a picture")
     add("--min-face-size", type=number(float, 0), metavar="PX", help="leave faces with a smaller crop alone")
+    add(
+        "--identity-limit",
+        type=number(float, 0),
+        metavar="D",
+        help="how different from the photograph's a face recognizer may find an enhanced face: one that is too "
+        "different is held back, or left alone; inf enhances all",
+    )
 
 
 def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -61,6 +68,8 @@ def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
     options["restore_background"] = not args.no_background
     if args.min_face_size is not None:
         options["min_face_size"] = args.min_face_size
+    if args.identity_limit is not None:
+        options["identity_limit"] = args.identity_limit
     return options
 
 

@@ -30,15 +30,21 @@ class Reason(StrEnum):
     TOO_SMALL = "too_small", "too small: its crop is {size:.0f} px wide, less than min_face_size {limit:g}"
     SHARP_ENOUGH = "sharp_enough", "sharp enough: its crop is {size:.0f} px wide, more than max_face_size {limit:g}"
     SURPLUS = "surplus", "not among the {limit} largest (max_faces)"
+    IDENTITY = (
+        "identity",
+        "enhanced, it would no longer look like the same person: identity distance {distance:.2f}, more than "
+        "identity_limit {limit:g} even with little strength",
+    )
 
     def __new__(cls, value: str, template: str):
         member = str.__new__(cls, value)
         member._value_, member.template = value, template
         return member
 
-    def sentence(self, size: float | None = None, limit: float | None = None) -> str:
-        """What a user is told; `size` is the side of the crop in px, `limit` the bound that it missed."""
-        return self.template.format(size=size, limit=limit)
+    def sentence(self, size: float | None = None, limit: float | None = None, distance: float | None = None) -> str:
+        """What a user is told; `size` is the side of the crop in px, `limit` the bound that it missed, `distance` the
+        identity distance."""
+        return self.template.format(size=size, limit=limit, distance=distance)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +64,10 @@ class EnhancedFace:
         mask: how much of each pixel went into the result, `[S, S]` float32 in [0, 1].
         left_alone: why the face was not enhanced, in one sentence; `None` if it was.
         reason: the same for a program.
+        strength: how much of the enhanced face the result took, in [0, 1]; 0 if it was left alone.
+        held_back: why `strength` is less than was asked for, in one sentence; `None` if it is not.
+        identity_distance: how different the recognizer finds the face in the result from `crop`, the one that came in:
+            0 is no difference; `likeness` has the words for it. `None` if it was left alone, or nobody looked.
     """
 
     box: tuple[float, float, float, float]
@@ -71,6 +81,9 @@ class EnhancedFace:
     mask: np.ndarray | None = None
     left_alone: str | None = None
     reason: Reason | None = None
+    strength: float = 0.0
+    held_back: str | None = None
+    identity_distance: float | None = None
 
 
 Show = Callable[[torch.Tensor], Image.Image | np.ndarray | torch.Tensor]  # [3, S, S] → the call's `output_type`
@@ -159,17 +172,17 @@ def choose(faces: Sequence[EnhancedFace], only: Sequence[int] | None, limits: Li
 
     def checked(index: int, face: EnhancedFace) -> EnhancedFace:
         if only is not None and index not in only:
-            return _left_alone(face, Reason.NOT_CHOSEN)
+            return left_alone(face, Reason.NOT_CHOSEN)
         if face.size < limits.min_size:
-            return _left_alone(face, Reason.TOO_SMALL, limits.min_size)
+            return left_alone(face, Reason.TOO_SMALL, limits.min_size)
         if face.size > limits.max_size:
-            return _left_alone(face, Reason.SHARP_ENOUGH, limits.max_size)
+            return left_alone(face, Reason.SHARP_ENOUGH, limits.max_size)
         return face
 
     faces = [checked(index, face) for index, face in enumerate(faces)]
     by_size = sorted(wanted(faces), key=lambda index: faces[index].size, reverse=True)
     for index in by_size[limits.max_faces :] if limits.max_faces is not None else ():
-        faces[index] = _left_alone(faces[index], Reason.SURPLUS, limits.max_faces)
+        faces[index] = left_alone(faces[index], Reason.SURPLUS, limits.max_faces)
     return faces
 
 
@@ -178,8 +191,11 @@ def wanted(faces: Sequence[EnhancedFace]) -> list[int]:
     return [index for index, face in enumerate(faces) if face.reason is None]
 
 
-def _left_alone(face: EnhancedFace, reason: Reason, limit: float | None = None) -> EnhancedFace:
-    return replace(face, left_alone=reason.sentence(face.size, limit), reason=reason)
+def left_alone(
+    face: EnhancedFace, reason: Reason, limit: float | None = None, distance: float | None = None
+) -> EnhancedFace:
+    """The record of a face that is not enhanced; for `limit` and `distance` see `Reason.sentence`."""
+    return replace(face, left_alone=reason.sentence(face.size, limit, distance), reason=reason, strength=0.0)
 
 
 def crop_both(

@@ -287,12 +287,18 @@ def save_faces(
 
 def described(face: "EnhancedFace") -> dict[str, Any]:
     """A face as a JSON object; px of the photograph."""
+    from hf_faceenh.likeness import in_words
+
     return {
         "box": [round(x, 2) for x in face.box],
         "landmarks": None if face.landmarks is None else face.landmarks.astype(float).round(2).tolist(),
         "score": round(face.score, 4),
         "size": round(face.size, 2),
         "left_alone": face.left_alone,
+        "strength": round(face.strength, 4),
+        "held_back": face.held_back,
+        "identity_distance": None if face.identity_distance is None else round(face.identity_distance, 3),
+        "likeness": None if face.identity_distance is None else in_words(face.identity_distance),
     }
 
 
@@ -305,6 +311,9 @@ def remark(faces: list[dict[str, Any]]) -> str | None:
     """What may surprise the user about a result; `None` if nothing does."""
     if not faces:
         return "no face found; super-resolved only"
-    reasons = [face["left_alone"] for face in faces if face["left_alone"]]
-    more = "; …" if len(reasons) > 1 else ""
-    return f"{len(reasons)} of {len(faces)} faces left alone ({reasons[0]}{more})" if reasons else None
+    said = []
+    for key, what in (("left_alone", "left alone"), ("held_back", "held back")):
+        reasons = [face[key] for face in faces if face[key]]
+        more = "; …" if len(reasons) > 1 else ""
+        said += [f"{len(reasons)} of {len(faces)} faces {what} ({reasons[0]}{more})"] if reasons else []
+    return ", ".join(said) or None

@@ -17,11 +17,14 @@ from hf_faceenh.arguments import check_call
 from hf_faceenh.enhancing import enhance, parse
 from hf_faceenh.faces import LARGEST_FACE, EnhancedFace, Limits, choices, choose, find_faces, whole_picture
 from hf_faceenh.fusion import face_labels, face_mask, fuse
-from hf_faceenh.models import FaceDetector, SuperResolver
+from hf_faceenh.likeness import IDENTITY_LIMIT, keep_likeness
+from hf_faceenh.models import FaceDetector, FaceRecognizer, SuperResolver
 from hf_faceenh.pictures import FaceImageProcessor, ImageInfo, LoadedImage, Picture
 from hf_faceenh.pictures.output import check_output_type
 from hf_faceenh.progress import Tally
+from hf_faceenh.recognition import check_recognizer
 from hf_faceenh.serialization import SavedPipelineMixin
+from hf_faceenh.strength import Strength
 from hf_faceenh.upscaling import ShownFaces, Upscaler
 from hf_faceenh.window import PIXELS, Face, Photograph, walk
 
@@ -51,6 +54,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         detector: `FaceDetector`; not needed for faces that come aligned.
         super_resolver: `SuperResolver`; without it, pictures are upscaled with bicubic interpolation.
         image_processor: reads and gives back pictures; `FaceImageProcessor()` by default.
+        recognizer: tells whether an enhanced face is still of the same person; without it, nobody looks.
 
     Example:
         ```python
@@ -64,8 +68,8 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         ```
     """
 
-    model_cpu_offload_seq = "detector->super_resolver->enhancer->parser"
-    _optional_components = ["detector", "super_resolver", "image_processor"]
+    model_cpu_offload_seq = "detector->super_resolver->enhancer->parser->recognizer"
+    _optional_components = ["detector", "super_resolver", "image_processor", "recognizer"]
 
     def __init__(
         self,
@@ -74,6 +78,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         detector: FaceDetector | None = None,
         super_resolver: SuperResolver | None = None,
         image_processor: FaceImageProcessor | None = None,
+        recognizer: FaceRecognizer | None = None,
     ):
         super().__init__()
         self.register_modules(
@@ -82,6 +87,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             detector=detector,
             super_resolver=super_resolver,
             image_processor=image_processor or FaceImageProcessor(),
+            recognizer=recognizer and recognizer.to(memory_format=torch.channels_last),
         )
 
     @torch.no_grad()
@@ -89,7 +95,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         self,
         image: Picture | LoadedImage | Sequence[Picture | LoadedImage],
         upscale: int = 2,
-        strength: float = 1.0,
+        strength: Strength = 1.0,
         aligned: bool = False,
         restore_background: bool = True,
         min_face_size: float = 32,
@@ -99,6 +105,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         detection_threshold: float = 0.5,
         face_batch_size: int = 8,
         tile_size: int = 512,
+        identity_limit: float | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
         callback: Callable[[str, int, int], None] | None = None,
@@ -107,7 +114,9 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         Args:
             image: one picture or several of any sizes; see `FaceImageProcessor.load` for the kinds.
             upscale: how many times larger the result is: 1, 2 or 4.
-            strength: 1 takes the enhanced face, 0 the photograph's own; in between a mixture.
+            strength: 1 takes the enhanced face, 0 the photograph's own; in between a mixture. Or a function that gives
+                it for each face, `strength(face)` with the face's `EnhancedFace` record (its pictures are not there
+                yet).
             aligned: the pictures are square, aligned crops of one face each: the result is the enhanced crop, of side
                 `sample_size` × `upscale` (or, left alone, of the crop's side × `upscale`).
             restore_background: whether what is not face goes through the super-resolver, or only bicubic
@@ -124,6 +133,10 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             detection_threshold: the lowest score that makes a face, in [0, 1].
             face_batch_size: faces that go through enhancer and parser at once.
             tile_size: side in px of the tiles that go through the super-resolver one by one.
+            identity_limit: how different from the face that came in the pipeline's recognizer may find the face in the
+                result: where it is too different, its strength is lowered step by step, and if that is not enough it
+                is left alone. By default `likeness.IDENTITY_LIMIT`, if there is a recognizer. `float("inf")`
+                enhances all.
             output_type: "pil", "np", "pt", or "deep": as "pil", but 16-bit colour as uint16 `HxWxC`.
             return_dict: return a `FaceEnhanceOutput`; else a tuple of its two entries.
             callback: called as `callback(stage, done, total)` when a stage begins and after each of its steps:
@@ -136,12 +149,22 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 `faces.FaceChoiceError` for `only_faces`.
         """
         # 0. Check inputs
-        check_call(upscale, strength, min_face_size, max_faces, detection_threshold, face_batch_size, tile_size)
+        check_call(
+            upscale,
+            strength,
+            min_face_size,
+            max_faces,
+            detection_threshold,
+            face_batch_size,
+            tile_size,
+            identity_limit,
+        )
         check_output_type(output_type)
-        self._prepare_models(aligned)
+        self._prepare_models(aligned, identity_limit)
         device, size = self._execution_device, self.enhancer.config.sample_size
         if max_face_size is None:
             max_face_size = float("inf") if aligned else LARGEST_FACE * size
+        identity_limit = IDENTITY_LIMIT if identity_limit is None else identity_limit
         limits = Limits(min_face_size, max_face_size, max_faces)
         upscaler = Upscaler(self.super_resolver, tile_size)
         around = upscaler if restore_background else Upscaler(None, tile_size)  # for what is not face
@@ -188,7 +211,16 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 faces = enhance(self.enhancer, crops)  # [B, 3, S, S]
                 probabilities = parse(self.parser, faces)  # [B, L, S, S]
                 labels = probabilities.argmax(dim=1).to(torch.uint8)  # [B, S, S]
-                masks = strength * face_mask(probabilities, face_labels(self.parser.config.id2label))  # [B, 1, S, S]
+                masks = face_mask(probabilities, face_labels(self.parser.config.id2label))  # [B, 1, S, S]
+                strengths = [photograph.decide_strength(index, strength) for photograph, index in batch]
+                if self.recognizer is not None:
+                    shares = torch.ones_like(masks) if aligned else masks  # a crop's result is all of the face
+                    likenesses = keep_likeness(self.recognizer, crops, faces, shares, strengths, identity_limit)
+                    strengths = [
+                        photograph.judge(index, likeness, identity_limit)
+                        for (photograph, index), likeness in zip(batch, likenesses, strict=True)
+                    ]
+                masks *= masks.new_tensor(strengths)[:, None, None, None]
                 for (photograph, index), *made in zip(batch, crops, faces, labels, masks, strict=True):
                     photograph.add(index, *made, show)
                 bar.update(len(batch))
@@ -197,8 +229,10 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             for photograph in walk(photographs, super_resolve, work_on, face_batch_size, PIXELS // upscale**2):
                 # 5. Fuse
                 if photograph.is_crop:
-                    result = self._blend(photograph, upscale, strength, upscaler, report)  # [3, uS, uS]
+                    result = self._blend(photograph, upscale, upscaler, report)  # [3, uS, uS]
                 else:
+                    if photograph.upscaled is None:  # an aligned crop that was left alone after all
+                        photograph.upscaled = around(photograph.pixels, upscale, on_tile)
                     result = self._fuse(photograph, upscale, upscaler, report)  # [3, uH, uW]
 
                 # 6. Give back
@@ -211,13 +245,20 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             return images, records
         return FaceEnhanceOutput(images=images, faces=records)
 
-    def _prepare_models(self, aligned: bool) -> None:
+    def _prepare_models(self, aligned: bool, identity_limit: float | None) -> None:
         if self.detector is None and not aligned:
             raise ValueError(
                 "The pipeline has no detector, so it cannot find faces. Pass aligned=True for aligned crops, or load "
                 "the pipeline with a detector."
             )
-        for name in ("enhancer", "parser", "detector", "super_resolver"):
+        if self.recognizer is not None:
+            check_recognizer(self.recognizer)
+        elif identity_limit not in (None, float("inf")):
+            raise ValueError(
+                "The pipeline has no recognizer, so it cannot keep to an identity_limit. Leave it out, or load the "
+                "pipeline with a recognizer."
+            )
+        for name in ("enhancer", "parser", "detector", "super_resolver", "recognizer"):
             model = getattr(self, name)
             if model is None:
                 continue
@@ -237,12 +278,10 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         to_unit = for_upscaled(transforms, upscale) / self.enhancer.config.sample_size  # px of the result → side 1
         return fuse(photograph.upscaled, faces, photograph.masks, list(to_unit))
 
-    def _blend(
-        self, photograph: Photograph, upscale: int, strength: float, upscaler: Upscaler, report: Callable
-    ) -> torch.Tensor:
+    def _blend(self, photograph: Photograph, upscale: int, upscaler: Upscaler, report: Callable) -> torch.Tensor:
         """An aligned crop's one face, `[3, uS, uS]`."""
         (crop,) = photograph.crop(0, self.enhancer.config.sample_size)
-        blend = crop + strength * (photograph.enhanced_face(0) - crop)  # [3, S, S]
+        blend = crop + photograph.faces[0].strength * (photograph.enhanced_face(0) - crop)  # [3, S, S]
         return upscaler.enhanced_face(blend, upscale, partial(report, "super-resolving"))
 
     def _show(self, pixels: torch.Tensor, output_type: str) -> Image.Image | np.ndarray | torch.Tensor:

@@ -2,13 +2,15 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from hf_faceenh.faces import EnhancedFace, Show, crop_both, filled_in, wanted
+from hf_faceenh.likeness import Likeness, judged
 from hf_faceenh.pictures import LoadedImage
 from hf_faceenh.pictures.alpha import continued
+from hf_faceenh.strength import Strength, strength_of
 
 LEVELS = 65535  # of a value in 16 bits
 PIXELS = 16_000_000  # of the results of all photographs on their way; one alone may have more
@@ -75,6 +77,16 @@ class Photograph:
         for index in set(range(len(self.faces))) - set(self.wanted):
             self.faces[index] = filled_in(self.faces[index], show, crop=self.crop(index, size)[0])
 
+    def decide_strength(self, index: int, strength: Strength) -> float:
+        """The strength of a face, which its record has from now on."""
+        self.faces[index] = replace(self.faces[index], strength=strength_of(self.faces[index], strength))
+        return self.faces[index].strength
+
+    def judge(self, index: int, likeness: Likeness, limit: float) -> float:
+        """The strength of a face as its likeness allows it; from now on its record has both."""
+        self.faces[index] = judged(self.faces[index], likeness, limit)
+        return self.faces[index].strength
+
     def add(
         self,
         index: int,
@@ -84,7 +96,11 @@ class Photograph:
         mask: torch.Tensor,
         show: Show,
     ) -> None:
-        """Keeps what was made of a face; of crop and labels only what its record needs."""
+        """Keeps what was made of a face; of crop and labels only what its record needs, and of a face that is left
+        alone after all only the crop."""
+        if self.faces[index].reason is not None:
+            self.faces[index] = filled_in(self.faces[index], show, crop=crop)
+            return
         self.enhanced.append(packed(enhanced))
         self.masks.append(mask)
         self.faces[index] = filled_in(self.faces[index], show, crop=crop, parsing=labels, mask=mask[0])

@@ -24,6 +24,7 @@ from wishes import Refused, Stopped, Wishes
 from hf_faceenh import EnhancedFace, FaceEnhanceOutput
 from hf_faceenh.faces import FaceChoiceError, Reason
 from hf_faceenh.jobs import result_size, size_of
+from hf_faceenh.likeness import in_words
 from hf_faceenh.loading import load_pipeline
 from hf_faceenh.pictures import DAMAGE, LoadedImage, heic
 from hf_faceenh.pictures.frames import Frames
@@ -55,6 +56,7 @@ REASONS = {
     Reason.TOO_SMALL: "Left alone: too small to improve.",
     Reason.SHARP_ENOUGH: "Left alone: sharper than we could make it.",
     Reason.NOT_CHOSEN: "Left alone: you did not choose it.",
+    Reason.IDENTITY: "Left alone: enhanced, it would look like somebody else.",
 }
 
 MODEL = os.environ.get("MODEL_ID")
@@ -69,13 +71,15 @@ STEPS = {"tile_size": 256, "face_batch_size": 1} if ON_CPU else {"tile_size": 51
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face that was found: before and after as `data:` addresses, after is `None` if it was left alone."""
+    """One face that was found: before and after as `data:` addresses, after is `None` if it was left alone. `likeness`
+    says how like the face before it is, in words, if that is known."""
 
     box: list[float]
     score: float
     left_alone: str | None
     before: str
     after: str | None
+    likeness: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +299,10 @@ def duration(seconds: float) -> str:
 def _describe(face: EnhancedFace) -> Face:
     plain = face.reason and REASONS.get(face.reason, "Left alone.")
     after = None if face.enhanced is None else data_url(face.enhanced)
-    return Face([round(x, 1) for x in face.box], round(face.score, 3), plain, data_url(face.crop), after)
+    likeness = None if face.identity_distance is None else in_words(face.identity_distance)
+    if face.held_back:
+        likeness += ", held back so that it stays so"
+    return Face([round(x, 1) for x in face.box], round(face.score, 3), plain, data_url(face.crop), after, likeness)
 
 
 def _target(loaded: LoadedImage, folder: Path, name: str, wishes: Wishes) -> tuple[Path, str]:
@@ -327,4 +334,4 @@ def _write_sides(result: Image.Image | np.ndarray, loaded: LoadedImage, folder: 
 
 def as_record(face: Face) -> dict:
     """What the API says about a face."""
-    return {key: value for key, value in asdict(face).items() if key in ("box", "score", "left_alone")}
+    return {key: value for key, value in asdict(face).items() if key in ("box", "score", "left_alone", "likeness")}

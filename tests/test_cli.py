@@ -478,6 +478,8 @@ def test_a_single_model_takes_its_place_in_the_bundled_pipeline(tmp_path, bundle
     pipe = load_pipeline(str(tmp_path / "resolver"), "cpu", "bfloat16")
     assert pipe.super_resolver.config.scale == 4 and pipe.super_resolver.dtype == torch.bfloat16
     assert pipe.enhancer.config == bundled.enhancer.config
+    bundled.recognizer.save_pretrained(tmp_path / "recognizer")
+    assert load_pipeline(str(tmp_path / "recognizer"), "cpu").recognizer.config.embedding_size == 128
     bundled.parser.save_pretrained(tmp_path / "parser")
     pipe = load_pipeline(str(tmp_path / "parser"), "cpu")
     assert pipe.parser.config.name_or_path == str(tmp_path / "parser")
@@ -507,7 +509,7 @@ def test_convert_refuses_as_the_library_does(refusal):
 def test_info_counts_the_bundled_models(run, bundled):
     status, out, _ = run("info")
     rows = {line.split()[0]: line for line in out.splitlines()[1:]}
-    assert status == 0 and rows.keys() == {"enhancer", "parser", "detector", "super_resolver"}
+    assert status == 0 and rows.keys() == {"enhancer", "parser", "detector", "super_resolver", "recognizer"}
     for role, row in rows.items():
         parameters = sum(parameter.numel() for parameter in getattr(bundled, role).parameters())
         assert f" {parameters / 1e6:.3g} M" in row
@@ -516,6 +518,7 @@ def test_info_counts_the_bundled_models(run, bundled):
     per_pixel = counter.get_total_flops() / 2 / 64**2
     assert f" {per_pixel * 1e6 / 1e9:.3g} per megapixel" in rows["super_resolver"]
     assert "per face" in rows["enhancer"] and "MIT" in rows["detector"]
+    assert "0.271 per face" in rows["recognizer"] and "CC0-1.0" in rows["recognizer"]
 
 
 # The process
@@ -541,6 +544,9 @@ def test_the_command_with_the_bundled_pipeline(astronaut, tmp_path):
     record = json.loads(out)
     assert Image.open(tmp_path / "out.png").size == (1024, 1024) == tuple(record["size"])
     assert [face["left_alone"] for face in record["faces"]] == [None]
+    (face,) = record["faces"]
+    assert 0 < face["identity_distance"] < 0.2 and face["likeness"] == "clearly the same person"
+    assert face["strength"] == 1 and face["held_back"] is None
     assert "Warning" not in err and "components" not in err and "1 of 1 pictures written" in err
 
 

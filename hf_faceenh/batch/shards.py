@@ -28,6 +28,10 @@ FACES = List(
         "score": Value("float64"),
         "size": Value("float64"),
         "left_alone": Value("string"),
+        "strength": Value("float64"),
+        "held_back": Value("string"),
+        "identity_distance": Value("float64"),
+        "likeness": Value("string"),
     }
 )
 # The columns that are added to those of the dataset.

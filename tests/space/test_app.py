@@ -42,6 +42,7 @@ def test_a_picture_comes_back_in_its_format_under_its_name(client, three_faces, 
     with Image.open(result) as image:
         assert Path(result).name == "three_prints.jpg" and image.format == "JPEG" and image.size == (1280, 660)
     assert len(faces) == 3 and all(face["left_alone"] is None and 0.5 < face["score"] <= 1 for face in faces)
+    assert all("the same person" in face["likeness"] for face in faces)
     x1, y1, x2, y2 = faces[0]["box"]
     assert 80 < x1 < 120 and 60 < y1 < 90 and 170 < x2 < 210 and 170 < y2 < 210
     Image.open(three_faces).convert("L").save(tmp_path / "grandma (1901).png")
