@@ -50,14 +50,21 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
     add("--no-background", action="store_true", help="upscale what is not a face with bicubic interpolation only")
     add("--max-faces", type=number(int, 0), metavar="N", help="enhance only the N largest faces of a picture")
     add("--min-face-size", type=number(float, 0), metavar="PX", help="leave faces with a smaller crop alone")
+    add(
+        "--max-face-size",
+        type=number(float, 0),
+        metavar="PX",
+        help="leave faces with a larger crop alone; inf: none (by default the detail decides that a face has)",
+    )
 
 
 def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of the pipeline's call that the command line gives."""
     options = {name: getattr(args, name) for name in ("upscale", "strength", "aligned", "max_faces")}
     options["restore_background"] = not args.no_background
-    if args.min_face_size is not None:
-        options["min_face_size"] = args.min_face_size
+    for name in ("min_face_size", "max_face_size"):
+        if getattr(args, name) is not None:
+            options[name] = getattr(args, name)
     return options
 
 
