@@ -60,16 +60,21 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
         help="how different from the photograph's a face recognizer may find an enhanced face: one that is too "
         "different is held back, or left alone; inf enhances all",
     )
+    add(
+        "--max-face-size",
+        type=number(float, 0),
+        metavar="PX",
+        help="leave faces with a larger crop alone; inf: none (by default the detail decides that a face has)",
+    )
 
 
 def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of the pipeline's call that the command line gives."""
     options = {name: getattr(args, name) for name in ("upscale", "strength", "aligned", "max_faces")}
     options["restore_background"] = not args.no_background
-    if args.min_face_size is not None:
-        options["min_face_size"] = args.min_face_size
-    if args.identity_limit is not None:
-        options["identity_limit"] = args.identity_limit
+    for name in ("min_face_size", "max_face_size", "identity_limit"):
+        if getattr(args, name) is not None:
+            options[name] = getattr(args, name)
     return options
 
 

@@ -294,6 +294,7 @@ def described(face: "EnhancedFace") -> dict[str, Any]:
         "landmarks": None if face.landmarks is None else face.landmarks.astype(float).round(2).tolist(),
         "score": round(face.score, 4),
         "size": round(face.size, 2),
+        "detail": None if face.detail is None else round(face.detail, 2),
         "left_alone": face.left_alone,
         "strength": round(face.strength, 4),
         "held_back": face.held_back,

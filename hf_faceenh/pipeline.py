@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from hf_faceenh.alignment import for_upscaled
 from hf_faceenh.arguments import check_call
 from hf_faceenh.enhancing import enhance, parse
-from hf_faceenh.faces import LARGEST_FACE, EnhancedFace, Limits, choices, choose, find_faces, whole_picture
+from hf_faceenh.faces import EnhancedFace, Limits, choices, choose, find_faces, measured, whole_picture
 from hf_faceenh.fusion import face_labels, face_mask, fuse
 from hf_faceenh.likeness import IDENTITY_LIMIT, keep_likeness
 from hf_faceenh.models import FaceDetector, FaceRecognizer, SuperResolver
@@ -124,9 +124,9 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             min_face_size: a face whose aligned crop, about twice the face's height, has a smaller side in px of the
                 photograph is left alone; in a large photograph it may not be found. The larger it is, the less time
                 the search takes.
-            max_face_size: likewise one with a larger side; 1.25 × the enhancer's `sample_size` by default, as larger
-                faces have more detail than the enhancer gives; no limit for aligned crops, whose caller chose.
-                `float("inf")` enhances all.
+            max_face_size: likewise one with a larger side. By default a face's detail decides, however many pixels it
+                has: one that has more than fits into the enhancer's `sample_size` is left alone, unless it came as
+                an aligned crop, whose caller chose. `float("inf")` enhances all.
             max_faces: enhance only so many, the largest, of each picture.
             only_faces: for every picture the faces to enhance, by their indices in the output's `faces` (at the same
                 `min_face_size`); all by default.
@@ -162,10 +162,9 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         check_output_type(output_type)
         self._prepare_models(aligned, identity_limit)
         device, size = self._execution_device, self.enhancer.config.sample_size
-        if max_face_size is None:
-            max_face_size = float("inf") if aligned else LARGEST_FACE * size
+        by_detail = max_face_size is None and not aligned  # else the caller chose
+        limits = Limits(min_face_size, max_face_size, max_faces, max_detail=size if by_detail else None)
         identity_limit = IDENTITY_LIMIT if identity_limit is None else identity_limit
-        limits = Limits(min_face_size, max_face_size, max_faces)
         upscaler = Upscaler(self.super_resolver, tile_size)
         around = upscaler if restore_background else Upscaler(None, tile_size)  # for what is not face
         show = partial(self._show, output_type=output_type)
@@ -184,7 +183,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         for photograph, only in zip(photographs, asked_for, strict=True):
             found.begin()
             faces, photograph.transforms = find(photograph.pixels.to(device), size=size)  # [N, 2, 3]
-            photograph.faces = choose(faces, only, limits)
+            photograph.faces = choose(measured(faces, photograph.pixels), only, limits)
             found.add()
 
         tiles = sum(around.tile_count(*one.pixels.shape[1:], upscale) for one in photographs if not one.is_crop)

@@ -15,10 +15,11 @@ ANY = Limits(0, float("inf"), None)
 
 
 def faces(*sizes):
-    return [EnhancedFace((0, 0, size, size), None, 1.0, np.eye(2, 3), float(size)) for size in sizes]
+    """Of these sizes, and with detail for half of their px."""
+    return [EnhancedFace((0, 0, size, size), None, 1.0, np.eye(2, 3), float(size), size / 2) for size in sizes]
 
 
-SURPLUS, SHARP = Reason.SURPLUS, Reason.SHARP_ENOUGH
+SURPLUS, LARGE, SHARP = Reason.SURPLUS, Reason.TOO_LARGE, Reason.SHARP_ENOUGH
 
 
 @pytest.mark.parametrize(
@@ -30,11 +31,15 @@ SURPLUS, SHARP = Reason.SURPLUS, Reason.SHARP_ENOUGH
             "too small: its crop is 20 px wide, less than min_face_size 25",
         ),
         (
-            *(None, Limits(0, 30.5, None), [None, SHARP, SHARP]),
-            "sharp enough: its crop is 60 px wide, more than max_face_size 30.5",
+            *(None, Limits(0, 30.5, None), [None, LARGE, LARGE]),
+            "too large: its crop is 60 px wide, more than max_face_size 30.5",
+        ),
+        (
+            *(None, Limits(0, float("inf"), None, max_detail=24), [None, SHARP, None]),
+            "sharp enough: it has detail of about 30 px, more than the enhancer's 24",
         ),
         (None, Limits(0, 99, 1), [SURPLUS, None, SURPLUS], "not among the 1 largest (max_faces)"),
-        (None, Limits(0, 59, 1), [SURPLUS, SHARP, None], "not among the 1 largest (max_faces)"),
+        (None, Limits(0, 59, 1), [SURPLUS, LARGE, None], "not among the 1 largest (max_faces)"),
     ],
 )
 def test_why_a_face_is_left_alone(only, limits, reasons, sentence):

@@ -27,6 +27,7 @@ FACES = List(
         "landmarks": List(List(Value("float64"))),
         "score": Value("float64"),
         "size": Value("float64"),
+        "detail": Value("float64"),
         "left_alone": Value("string"),
         "strength": Value("float64"),
         "held_back": Value("string"),
