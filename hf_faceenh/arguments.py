@@ -13,6 +13,7 @@ def check_call(
     detection_threshold: float,
     face_batch_size: int,
     tile_size: int,
+    grain: float | None,
 ) -> None:
     """Checks the arguments of `FaceEnhancePipeline.__call__` that have a range.
 
@@ -33,3 +34,5 @@ def check_call(
         raise ValueError(f"face_batch_size must be at least 1; got {face_batch_size!r}.")
     if tile_size < SMALLEST_TILE:
         raise ValueError(f"tile_size must be at least {SMALLEST_TILE} px; got {tile_size!r}.")
+    if grain is not None and not 0 <= grain <= 1:
+        raise ValueError(f"grain must lie in [0, 1], or be None for as much as there is; got {grain!r}.")

@@ -50,6 +50,7 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
     add("--no-background", action="store_true", help="upscale what is not a face with bicubic interpolation only")
     add("--max-faces", type=number(int, 0), metavar="N", help="enhance only the N largest faces of a picture")
     add("--min-face-size", type=number(float, 0), metavar="PX", help="leave faces with a smaller crop alone")
+    add("--grain", type=number(float, 0, 1), help="how much of its own grain the picture has (faces like the rest)")
 
 
 def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -58,6 +59,8 @@ def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
     options["restore_background"] = not args.no_background
     if args.min_face_size is not None:
         options["min_face_size"] = args.min_face_size
+    if args.grain is not None:
+        options["grain"] = args.grain
     return options
 
 

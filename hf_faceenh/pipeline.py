@@ -14,9 +14,11 @@ from transformers import PreTrainedModel
 
 from hf_faceenh.alignment import for_upscaled
 from hf_faceenh.arguments import check_call
+from hf_faceenh.denoising import with_less_grain
 from hf_faceenh.enhancing import enhance, parse
 from hf_faceenh.faces import LARGEST_FACE, EnhancedFace, Limits, choices, choose, find_faces, whole_picture
-from hf_faceenh.fusion import face_labels, face_mask, fuse
+from hf_faceenh.fusion import coverage, face_labels, face_mask, fuse
+from hf_faceenh.graining import match_grain
 from hf_faceenh.models import FaceDetector, SuperResolver
 from hf_faceenh.pictures import FaceImageProcessor, ImageInfo, LoadedImage, Picture
 from hf_faceenh.pictures.output import check_output_type
@@ -99,6 +101,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         detection_threshold: float = 0.5,
         face_batch_size: int = 8,
         tile_size: int = 512,
+        grain: float | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
         callback: Callable[[str, int, int], None] | None = None,
@@ -123,6 +126,9 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             detection_threshold: the lowest score that makes a face, in [0, 1].
             face_batch_size: faces that go through enhancer and parser at once.
             tile_size: side in px of the tiles that go through the super-resolver one by one.
+            grain: how much of the photograph's own grain the result has, on faces and around them: 0 as little as can
+                be, 1 all of it. By default what is around the faces keeps what it has, and the faces get as much.
+                Pictures without grain, and aligned crops, never get any.
             output_type: "pil", "np" or "pt".
             return_dict: return a `FaceEnhanceOutput`; else a tuple of its two entries.
             callback: called as `callback(stage, done, total)` when a stage begins and after each of its steps:
@@ -135,7 +141,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 `faces.FaceChoiceError` for `only_faces`.
         """
         # 0. Check inputs
-        check_call(upscale, strength, min_face_size, max_faces, detection_threshold, face_batch_size, tile_size)
+        check_call(upscale, strength, min_face_size, max_faces, detection_threshold, face_batch_size, tile_size, grain)
         check_output_type(output_type)
         self._prepare_models(aligned)
         device, size = self._execution_device, self.enhancer.config.sample_size
@@ -176,7 +182,9 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             def super_resolve(photograph: Photograph) -> None:
                 photograph.pixels = photograph.pixels.to(device)
                 if not photograph.is_crop:
-                    photograph.upscaled = around(photograph.pixels, upscale, on_tile)  # [3, uH, uW]
+                    pixels = with_less_grain(photograph.pixels, grain)  # [3, H, W]
+                    photograph.upscaled = around(pixels, upscale, on_tile)  # [3, uH, uW]
+                    del pixels
                 photograph.show_left_alone(size, show)
                 enhanced.begin()
 
@@ -198,6 +206,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                     result = self._blend(photograph, upscale, strength, upscaler, report)  # [3, uS, uS]
                 else:
                     result = self._fuse(photograph, upscale, upscaler, report)  # [3, uH, uW]
+                    result = self._match_grain(result, photograph, grain)
 
                 # 6. Give back
                 records.append(photograph.records(show))  # first: they need less memory than the tensors they are from
@@ -234,6 +243,15 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         faces = ShownFaces(photograph.enhanced_face, transforms, upscale, upscaler, fused.add)
         to_unit = for_upscaled(transforms, upscale) / self.enhancer.config.sample_size  # px of the result → side 1
         return fuse(photograph.upscaled, faces, photograph.masks, list(to_unit))
+
+    def _match_grain(self, result: torch.Tensor, photograph: Photograph, grain: float | None) -> torch.Tensor:
+        """The result with the grain that is wanted on faces and around them, `[3, uH, uW]`; in its place."""
+        to_unit = photograph.transforms[photograph.wanted] / self.enhancer.config.sample_size
+
+        def inside(rows: torch.Tensor, top: int, factor: float) -> torch.Tensor:
+            return coverage(photograph.masks, list(for_upscaled(to_unit, factor)), rows, top)
+
+        return match_grain(result, photograph.pixels, inside, grain)
 
     def _blend(
         self, photograph: Photograph, upscale: int, strength: float, upscaler: Upscaler, report: Callable
