@@ -14,9 +14,11 @@ from transformers import PreTrainedModel
 
 from hf_faceenh.alignment import for_upscaled
 from hf_faceenh.arguments import check_call
+from hf_faceenh.denoising import with_less_grain
 from hf_faceenh.enhancing import enhance, parse
 from hf_faceenh.faces import EnhancedFace, Limits, choices, choose, find_faces, measured, whole_picture
-from hf_faceenh.fusion import face_labels, face_mask, fuse
+from hf_faceenh.fusion import coverage, face_labels, face_mask, fuse
+from hf_faceenh.graining import match_grain
 from hf_faceenh.likeness import IDENTITY_LIMIT, keep_likeness
 from hf_faceenh.models import FaceDetector, FaceRecognizer, SuperResolver
 from hf_faceenh.pictures import FaceImageProcessor, ImageInfo, LoadedImage, Picture
@@ -106,6 +108,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         face_batch_size: int = 8,
         tile_size: int = 512,
         identity_limit: float | None = None,
+        grain: float | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
         callback: Callable[[str, int, int], None] | None = None,
@@ -137,6 +140,9 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 result: where it is too different, its strength is lowered step by step, and if that is not enough it
                 is left alone. By default `likeness.IDENTITY_LIMIT`, if there is a recognizer. `float("inf")`
                 enhances all.
+            grain: how much of the photograph's own grain the result has, on faces and around them: 0 as little as can
+                be, 1 all of it. By default what is around the faces keeps what it has, and the faces get as much.
+                Pictures without grain, and aligned crops, never get any.
             output_type: "pil", "np", "pt", or "deep": as "pil", but 16-bit colour as uint16 `HxWxC`.
             return_dict: return a `FaceEnhanceOutput`; else a tuple of its two entries.
             callback: called as `callback(stage, done, total)` when a stage begins and after each of its steps:
@@ -158,6 +164,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             face_batch_size,
             tile_size,
             identity_limit,
+            grain,
         )
         check_output_type(output_type)
         self._prepare_models(aligned, identity_limit)
@@ -200,7 +207,9 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             def super_resolve(photograph: Photograph) -> None:
                 photograph.pixels = photograph.pixels.to(device)
                 if not photograph.is_crop:
-                    photograph.upscaled = around(photograph.pixels, upscale, on_tile)  # [3, uH, uW]
+                    pixels = with_less_grain(photograph.pixels, grain)  # [3, H, W]
+                    photograph.upscaled = around(pixels, upscale, on_tile)  # [3, uH, uW]
+                    del pixels
                 photograph.show_left_alone(size, show)
                 enhanced.begin()
 
@@ -233,6 +242,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                     if photograph.upscaled is None:  # an aligned crop that was left alone after all
                         photograph.upscaled = around(photograph.pixels, upscale, on_tile)
                     result = self._fuse(photograph, upscale, upscaler, report)  # [3, uH, uW]
+                    result = self._match_grain(result, photograph, grain)
 
                 # 6. Give back
                 result = photograph.toned(result)
@@ -277,6 +287,15 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         faces = ShownFaces(photograph.enhanced_face, transforms, upscale, upscaler, fused.add)
         to_unit = for_upscaled(transforms, upscale) / self.enhancer.config.sample_size  # px of the result → side 1
         return fuse(photograph.upscaled, faces, photograph.masks, list(to_unit))
+
+    def _match_grain(self, result: torch.Tensor, photograph: Photograph, grain: float | None) -> torch.Tensor:
+        """The result with the grain that is wanted on faces and around them, `[3, uH, uW]`; in its place."""
+        to_unit = photograph.transforms[photograph.wanted] / self.enhancer.config.sample_size
+
+        def inside(rows: torch.Tensor, top: int, factor: float) -> torch.Tensor:
+            return coverage(photograph.masks, list(for_upscaled(to_unit, factor)), rows, top)
+
+        return match_grain(result, photograph.pixels, inside, grain)
 
     def _blend(self, photograph: Photograph, upscale: int, upscaler: Upscaler, report: Callable) -> torch.Tensor:
         """An aligned crop's one face, `[3, uS, uS]`."""
