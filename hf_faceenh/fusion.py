@@ -17,6 +17,7 @@ FACE_REGIONS = frozenset(
 FEATHER = 0.03  # standard deviation of the mask's blur, as a share of the crop's side, hence of the face's size
 STRIP = 2_000_000  # pixels of the photograph that are fused at once
 REACH = 2  # px of a mask to either side of a bicubic sample
+FAINTEST = 0.05  # a mask that is nowhere above this shows no face
 BORDER = (0.02, 0.10)  # the mask is 0 up to the first, untouched from the second share of the crop's side on
 
 
@@ -99,6 +100,30 @@ def fuse(
         layers = [_Layer(at_hand[index], masks[index], transforms[index], window) for index, window in here.items()]
         _fuse_strip(photo, top, bottom, layers)
     return photo.clamp_(0, 1)
+
+
+def coverage(
+    masks: Sequence[torch.Tensor], transforms: Sequence[torch.Tensor], like: torch.Tensor, top: int = 0
+) -> torch.Tensor:
+    """Where `fuse` lays faces, whatever their strength: 1 inside a face, 0 outside all of them.
+
+    Args:
+        masks, transforms: as for `fuse`.
+        like: `[C, h, W]`, rows of a photograph.
+        top: the first of these rows.
+
+    Returns:
+        `[1, h, W]` in [0, 1].
+    """
+    share = torch.zeros_like(like[:1])
+    down = torch.tensor([0.0, top])
+    for mask, transform in zip(masks, transforms, strict=True):
+        shifted = torch.cat([transform[:, :2], transform_points(transform, down.to(transform)[None]).T], dim=1)
+        mask = mask / mask.max().clamp(min=FAINTEST)
+        window = _window(share, mask, shifted)
+        here = _part(share, window)
+        here.copy_(torch.maximum(here, _place(mask, shifted, window)))
+    return share
 
 
 Window = tuple[int, int, int, int]  # x1, y1, x2, y2 in px of the photograph

@@ -49,12 +49,13 @@ def show_faces(result: Result) -> str:
     """Pairs of before and after, as HTML; each opens at full size."""
     figures = []
     for number, index in enumerate(numbered([face.box for face in result.faces])[:SHOWN_FACES], 1):
-        (before, after), said = result.pairs[index], result.faces[index].left_alone or ""
+        (before, after), face = result.pairs[index], result.faces[index]
+        said = face.left_alone or (face.likeness and f"{face.likeness}.")
         figures.append(
             f'<figure><button type="button" class="pair" aria-label="Face {number}, at full size">'
             f'<span data-side="Before"><img src="{before}" alt="Face {number} as it was"></span>'
             f'<span data-side="After"><img src="{after}" alt="Face {number} in the result"></span></button>'
-            f"<figcaption>Face {number}{said and ': ' + said}</figcaption></figure>"
+            f"<figcaption>Face {number}{': ' + said if said else ''}</figcaption></figure>"
         )
     honesty = f'<p class="honesty">{HONESTY}</p>' if result.enhanced else ""
     if not figures:
