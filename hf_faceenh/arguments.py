@@ -1,5 +1,8 @@
 """What can be asked of a call of the pipeline."""
 
+from typing import get_args
+
+from hf_faceenh.fusion import Regions
 from hf_faceenh.upscaling import UPSCALES
 
 SMALLEST_TILE = 64  # px
@@ -13,6 +16,7 @@ def check_call(
     detection_threshold: float,
     face_batch_size: int,
     tile_size: int,
+    regions: str,
 ) -> None:
     """Checks the arguments of `FaceEnhancePipeline.__call__` that have a range.
 
@@ -33,3 +37,5 @@ def check_call(
         raise ValueError(f"face_batch_size must be at least 1; got {face_batch_size!r}.")
     if tile_size < SMALLEST_TILE:
         raise ValueError(f"tile_size must be at least {SMALLEST_TILE} px; got {tile_size!r}.")
+    if regions not in get_args(Regions):
+        raise ValueError(f'regions must be "head" or "face"; got {regions!r}.')

@@ -16,7 +16,7 @@ from hf_faceenh.alignment import for_upscaled
 from hf_faceenh.arguments import check_call
 from hf_faceenh.enhancing import enhance, parse
 from hf_faceenh.faces import LARGEST_FACE, EnhancedFace, Limits, choices, choose, find_faces, whole_picture
-from hf_faceenh.fusion import face_labels, face_mask, fuse
+from hf_faceenh.fusion import Regions, fuse, region_mask
 from hf_faceenh.models import FaceDetector, SuperResolver
 from hf_faceenh.pictures import FaceImageProcessor, ImageInfo, LoadedImage, Picture
 from hf_faceenh.pictures.output import check_output_type
@@ -99,6 +99,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         detection_threshold: float = 0.5,
         face_batch_size: int = 8,
         tile_size: int = 512,
+        regions: Regions = "head",
         output_type: str = "pil",
         return_dict: bool = True,
         callback: Callable[[str, int, int], None] | None = None,
@@ -123,6 +124,8 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             detection_threshold: the lowest score that makes a face, in [0, 1].
             face_batch_size: faces that go through enhancer and parser at once.
             tile_size: side in px of the tiles that go through the super-resolver one by one.
+            regions: what is taken of an enhanced face: "head", with hair, beard, ears, hat and glasses, or "face",
+                which ends at the hairline. Of a parser without such regions, always the face.
             output_type: "pil", "np" or "pt".
             return_dict: return a `FaceEnhanceOutput`; else a tuple of its two entries.
             callback: called as `callback(stage, done, total)` when a stage begins and after each of its steps:
@@ -135,7 +138,9 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 `faces.FaceChoiceError` for `only_faces`.
         """
         # 0. Check inputs
-        check_call(upscale, strength, min_face_size, max_faces, detection_threshold, face_batch_size, tile_size)
+        check_call(
+            upscale, strength, min_face_size, max_faces, detection_threshold, face_batch_size, tile_size, regions
+        )
         check_output_type(output_type)
         self._prepare_models(aligned)
         device, size = self._execution_device, self.enhancer.config.sample_size
@@ -186,7 +191,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 faces = enhance(self.enhancer, crops)  # [B, 3, S, S]
                 probabilities = parse(self.parser, faces)  # [B, L, S, S]
                 labels = probabilities.argmax(dim=1).to(torch.uint8)  # [B, S, S]
-                masks = strength * face_mask(probabilities, face_labels(self.parser.config.id2label))  # [B, 1, S, S]
+                masks = strength * region_mask(probabilities, self.parser.config.id2label, regions)  # [B, 1, S, S]
                 for (photograph, index), *made in zip(batch, crops, faces, labels, masks, strict=True):
                     photograph.add(index, *made, show)
                 bar.update(len(batch))
