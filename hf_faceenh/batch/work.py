@@ -86,7 +86,7 @@ class Work:
         batch_size: int,
         num_workers: int,
     ):
-        self.process, self.pipe, self.options, self.saving = process, pipe, options, saving
+        self.process, self.pipe, self.options, self.save_options = process, pipe, options, saving
         self.collection = collection
         self.output, self.format, self.batch_size, self.num_workers = output, format, batch_size, num_workers
         self.reading, self.coding, self.writing = map(ThreadPoolExecutor, (1, num_workers, 1))
@@ -186,7 +186,7 @@ class Work:
             image, faces = outcome
             format = _format_of(picture)
             file = writer.file_for(row, format)
-            save = partial(self.pipe.image_processor.save, **self.saving)
+            save = partial(self.pipe.image_processor.save, **self.save_options)
             saved = self.coding.submit(save, image, file, picture.info, format)
             self.saving.append(saved)
             if len(self.saving) > self.num_workers:
