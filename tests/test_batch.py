@@ -148,6 +148,21 @@ def test_parquet_holds_what_the_pipeline_gives_and_all_columns(run, model, tiny,
     assert [picture["path"] for picture in stored] == ["x.png", "x (2).png", "00000002.png", "c.png", "wall.png"]
 
 
+def test_all_frames_are_enhanced(run, model, portraits):
+    os.makedirs("in")
+    portraits[0].save("in/moving.gif", save_all=True, append_images=portraits[1:3], duration=[100, 200, 300])
+    portraits[0].save("in/pages.tif", save_all=True, append_images=[portraits[1].resize((64, 64))])
+    portraits[3].save("in/photo.jpg")
+    status, err = run("--dataset", "in", "--output", "out", model=model, format="imagefolder", shard_size=9)
+    assert status == 0 and "complete: 3 pictures with 3 enhanced faces, 0 failed" in err
+    made = Path("out/data/train-00000-of-00001")
+    with Image.open(made / "moving.gif") as moving, Image.open(made / "pages.tif") as pages:
+        assert moving.n_frames == 3 and pages.n_frames == 2
+        assert [(moving.seek(index), moving.info["duration"])[1] for index in range(3)] == [100, 200, 300]
+        pages.seek(1)
+        assert pages.size == (64, 64)
+
+
 def test_imagefolder_keeps_names_and_formats(run, model, tiny, portraits):
     os.makedirs("in/b/deep")
     os.makedirs("in/a")

@@ -32,7 +32,10 @@ Columns beside those of the source:
 - `source_index`, `source_name`: which picture of the source it was, counted from 0; those of a stream are counted in
   each of its files anew, whose number is the first in the shard's name.
 - `faces`: of every face `box` (x1, y1, x2, y2) and `landmarks` (five points) in px of the source, the detector's
-  `score`, `size` of the aligned crop in px of the source, and `left_alone`: why it was not enhanced, if it was not.
+  `score`, `size` of the aligned crop in px of the source, `detail`: the side at which all that it
+  shows would fit, `left_alone`: why it was not enhanced, if it was not,
+  `strength`, `held_back`: why that is less than was asked for, if it is, and `identity_distance`: how different a face
+  recognizer finds the result's face from the source's, 0 being no difference, with `likeness`: the same in words.
 
 What is gone from the pixels of a degraded photograph is guessed, not recovered: the results do not identify anyone and
 prove nothing.

@@ -1,6 +1,6 @@
 """What a picture's file said, carried into the file of the result: each thing where the new format has a place for it.
 
-| | JPEG | PNG | TIFF | WebP, AVIF | GIF |
+| | JPEG | PNG | TIFF | WebP, AVIF, HEIC | GIF |
 | --- | --- | --- | --- | --- | --- |
 | EXIF | APP1 | eXIf | tags | EXIF | |
 | XMP | APP1 | iTXt | tag 700 | XMP | |
@@ -76,7 +76,7 @@ def carried(
         exif.set_text(_TAG.Software, extended(exif.text(_TAG.Software), provenance))
     if format != "JPEG":
         _comment_to_exif(result)
-    if result.dpi and format in ("WEBP", "AVIF", "TIFF"):
+    if result.dpi and format in ("WEBP", "AVIF", "HEIF", "TIFF"):
         exif.set_fraction(_TAG.XResolution, result.dpi[0])
         exif.set_fraction(_TAG.YResolution, result.dpi[1])
         exif.set_number(_TAG.ResolutionUnit, 2)
@@ -130,9 +130,9 @@ def _comment_to_exif(result: Carried) -> None:
 def encoder_options(carried: Carried, format: str) -> dict[str, Any]:
     """What Pillow's encoders put into the file; the rest is for `completed`."""
     options: dict[str, Any] = {}
-    if format in ("JPEG", "WEBP", "AVIF"):
+    if format in ("JPEG", "WEBP", "AVIF", "HEIF"):
         options["icc_profile"] = carried.icc_profile
-    if format in ("WEBP", "AVIF"):
+    if format in ("WEBP", "AVIF", "HEIF"):
         options |= {"exif": carried.exif.tobytes(), "xmp": carried.xmp}
     if format in ("GIF", "JPEG2000"):
         options["comment"] = carried.comment.encode()

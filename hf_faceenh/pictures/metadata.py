@@ -44,6 +44,9 @@ class ImageInfo:
         photoshop: Photoshop's image resources by number; IPTC is one of them, `photoshop.IPTC`.
         comment: of a JPEG or GIF.
         text: of a PNG.
+        duration: ms for which an animation shows this frame; `None` for a page, and for the first picture of an
+            animated PNG where it is not part of the animation.
+        plays: how often the animation is shown, 0 for ever; `None` for what is no frame of one.
     """
 
     grey: bool = False
@@ -58,6 +61,8 @@ class ImageInfo:
     photoshop: dict[int, bytes] | None = None
     comment: bytes | None = None
     text: tuple[Text, ...] = ()
+    duration: float | None = None
+    plays: int | None = None
 
 
 def read_exif(image: Image.Image, file: BinaryIO | None) -> Exif:
@@ -72,10 +77,11 @@ def read_exif(image: Image.Image, file: BinaryIO | None) -> Exif:
     return Exif()
 
 
-def orientation_of(exif: Exif) -> int:
-    """1…8, as EXIF counts."""
-    number = exif.number(_TAG.Orientation)
-    return number if number in range(1, 9) else 1
+def orientation_of(image: Image.Image) -> int:
+    """1…8, as EXIF or else XMP says of a loaded picture; 1 for a TIFF, which Pillow has turned already."""
+    with suppress(*DAMAGE):
+        return int(image.getexif().get(_TAG.Orientation, 1))
+    return 1
 
 
 def read_texts(image: Image.Image, exif: Exif) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -12,7 +13,8 @@ from PIL import Image
 # By this name, in this module: diffusers looks here for the base class that tells it how to load the component.
 from transformers import ImageProcessingMixin
 
-from hf_faceenh.pictures import output, reading, writing
+from hf_faceenh.pictures import frames, moving, output, reading, writing
+from hf_faceenh.pictures.frames import Frames
 from hf_faceenh.pictures.metadata import ImageInfo
 from hf_faceenh.pictures.reading import LoadedImage, Picture
 
@@ -40,8 +42,8 @@ class FaceImageProcessor(ImageProcessingMixin):
 
         EXIF orientation is applied. The pixels stay in the picture's own RGB or grey, whose profile is kept in `info`;
         CMYK, Lab and linear light become sRGB (in 8 bits, for that is what Little CMS does in Pillow). A damaged or
-        unfitting profile is ignored. Of an animation the first frame is read. 16-bit grey and, from files, bytes and
-        URLs, 16-bit colour keep their depth.
+        unfitting profile is ignored. Of an animation the first frame is read (see `load_frames`). 16-bit grey and,
+        from files, bytes and URLs, 16-bit colour keep their depth.
 
         Args:
             picture: `PIL.Image.Image`; NumPy `HxW`, `HxWx1`, `HxWx3` or `HxWx4`, uint8, uint16 or float in [0, 1];
@@ -66,6 +68,17 @@ class FaceImageProcessor(ImageProcessingMixin):
         if not pictures:
             raise ValueError("FaceImageProcessor expects at least one picture; got an empty list. Pass one or more.")
         return [self.load(picture) for picture in pictures]
+
+    def load_frames(self, picture: Picture | LoadedImage) -> Frames:
+        """Reads an animation (GIF, WebP, PNG, AVIF) frame by frame, or a TIFF of several pages page by page: an
+        iterable with a length, which is 1 for every other picture. A frame is whole, whatever part of it the file
+        holds, and its `info` says how long it is shown; a page has its own size, depth and texts.
+
+        Raises what `load` raises, now or when a frame is asked for, and `ValueError` where the frames of an animation
+        have together more than `max_pixels`, or the pages of a file ten times as many. Where a later frame is damaged,
+        the frames end before it, and `Frames.remark` says so.
+        """
+        return frames.load_frames(picture, self.max_pixels)
 
     def to_output(
         self, pixels: torch.Tensor, loaded: LoadedImage, output_type: Literal["pil", "deep", "np", "pt"] = "pil"
@@ -112,6 +125,30 @@ class FaceImageProcessor(ImageProcessingMixin):
             ValueError: a format that Pillow cannot write.
         """
         writing.save(image, Path(path), info or ImageInfo(), format, quality, provenance)
+
+    def frames_writer(
+        self,
+        path: str | os.PathLike,
+        format: str | None = None,
+        quality: int | None = None,
+        provenance: str | None = None,
+    ) -> AbstractContextManager[moving.FramesWriter]:
+        """Writes frames into one file, whole or not at all: `with` it, `add(image, info)` takes the result of one
+        frame after the other. Durations, and how often an animation is shown, are those of the infos. Arguments are
+        those of `save`, which it equals where only one frame is added.
+
+        Raises what `save` raises.
+        """
+        return moving.frames_writer(Path(path), format, quality, provenance)
+
+    def holds_frames(self, path: str | os.PathLike, info: ImageInfo, format: str | None = None) -> bool:
+        """Whether a file has room for all frames of a picture of which `info` is the first's: GIF, WebP, PNG and AVIF
+        for those of an animation, TIFF for them and for pages.
+
+        Raises:
+            ValueError: a format that Pillow cannot write.
+        """
+        return moving.holds_frames(Path(path), info, format)
 
     def check(
         self, path: str | os.PathLike, size: tuple[int, int], info: ImageInfo | None = None, format: str | None = None

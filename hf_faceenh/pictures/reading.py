@@ -17,6 +17,7 @@ from diffusers.utils.constants import DIFFUSERS_REQUEST_TIMEOUT
 from PIL import Image, UnidentifiedImageError
 
 from hf_faceenh.errors import one_line
+from hf_faceenh.pictures import heic
 from hf_faceenh.pictures.colour import rgb_planes, to_float
 from hf_faceenh.pictures.formats import DAMAGE, check_exists
 from hf_faceenh.pictures.metadata import (
@@ -62,14 +63,11 @@ def load(picture: Picture | LoadedImage, max_pixels: int) -> LoadedImage:
     if isinstance(picture, (np.ndarray, torch.Tensor)):
         return _from_planes(_planes(picture))
     if isinstance(picture, Image.Image):
-        return _decode(picture, "The picture", max_pixels)
-    if isinstance(picture, (bytes, bytearray, memoryview)):
-        return _read(BytesIO(picture), "The picture", max_pixels)
-    if isinstance(picture, str) and picture.lower().startswith(("http://", "https://")):
-        return _read(BytesIO(_download(picture)), picture, max_pixels)
-    if isinstance(picture, (str, os.PathLike)):
-        with _open_file(Path(picture)) as file:
-            return _read(file, str(picture), max_pixels)
+        return decode(picture, "The picture", max_pixels)
+    source = opened(picture)
+    if source is not None:
+        with source[0] as file:
+            return read(file, source[1], max_pixels)
     raise TypeError(
         f"FaceImageProcessor expects a PIL image, NumPy array, torch tensor, path, URL or bytes; "
         f"got {type(picture).__name__}. Pass the picture in one of these forms."
@@ -77,6 +75,17 @@ def load(picture: Picture | LoadedImage, max_pixels: int) -> LoadedImage:
 
 
 # Files
+
+
+def opened(picture: Picture | LoadedImage) -> tuple[BinaryIO, str] | None:
+    """The file of a path, URL or bytes, and what messages call it; `None` for other kinds of pictures."""
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        return BytesIO(picture), "The picture"
+    if isinstance(picture, str) and picture.lower().startswith(("http://", "https://")):
+        return BytesIO(_download(picture)), picture
+    if isinstance(picture, (str, os.PathLike)):
+        return _open_file(Path(picture)), str(picture)
+    return None
 
 
 def _download(url: str) -> bytes:
@@ -100,28 +109,37 @@ def _open_file(path: Path) -> BinaryIO:
     return open(path, "rb")
 
 
-def _read(file: BinaryIO, name: str, max_pixels: int) -> LoadedImage:
+def read(file: BinaryIO, name: str, max_pixels: int) -> LoadedImage:
+    """The picture in a file."""
+    return decode(identified(file, name), name, max_pixels, file)
+
+
+def identified(file: BinaryIO, name: str) -> Image.Image:
+    """The picture in a file, of which only the header has been read."""
+    heic.register()
     try:
         with warnings.catch_warnings():  # max_pixels takes the place of Pillow's warning
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(file)
+            return Image.open(file)
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name} is too large: {one_line(error)} Downscale the picture first.") from error
     except DAMAGE as error:
+        file.seek(0)
+        if what := heic.lacking(file.read(12)):
+            raise UnidentifiedImageError(f"{name}: {what}") from error
         raise UnidentifiedImageError(
             f"{name} is not a picture that Pillow can read ({file.seek(0, os.SEEK_END)} bytes); "
             "expected JPEG, PNG, WebP, TIFF or the like. Check the file."
         ) from error
-    return _decode(image, name, max_pixels, file)
 
 
-def _decode(image: Image.Image, name: str, max_pixels: int, file: BinaryIO | None = None) -> LoadedImage:
+def decode(image: Image.Image, name: str, max_pixels: int, file: BinaryIO | None = None) -> LoadedImage:
     """Of 16-bit colour Pillow keeps 8 bits: all 16 are read again from `file`, which `image` was opened from."""
     _check_size(image, name, max_pixels)
     deep_colour = any(";16" in str(tile) for tile in getattr(image, "tile", ())) and image.mode in ("RGB", "RGBA")
     image, remark = _loaded(image, name, file)
     exif = read_exif(image, file)
-    orientation = 1 if image.format == "TIFF" else orientation_of(exif)  # Pillow has turned a TIFF already
+    orientation = orientation_of(image)
     planes, alpha, grey, icc_profile = rgb_planes(image, name)
     if deep_colour and file is not None:
         planes, alpha = _deeper(planes, alpha, file)

@@ -1,5 +1,7 @@
 """A picture into a file: which format, what that format can hold, and how it is encoded."""
 
+import contextlib
+from collections.abc import Iterator
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -11,12 +13,13 @@ from PIL import Image
 
 from hf_faceenh.errors import one_line
 from hf_faceenh.files import written_whole
+from hf_faceenh.pictures import heic
 from hf_faceenh.pictures.carrying import carried, completed, encoder_options
 from hf_faceenh.pictures.formats import DAMAGE
 from hf_faceenh.pictures.metadata import ImageInfo
 from hf_faceenh.pictures.output import to_8_bits
 
-ALPHA_FORMATS = {"PNG", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000"}
+ALPHA_FORMATS = {"PNG", "WEBP", "TIFF", "GIF", "AVIF", "HEIF", "JPEG2000"}
 DEEP_FORMATS = {"PNG", "TIFF"}
 QUALITY = 95  # of lossy formats, unless the user asks for another
 LARGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535, "AVIF": 65536}  # px
@@ -32,18 +35,34 @@ def save(
 ) -> None:
     """See `FaceImageProcessor.save`."""
     format = output_format(path, info, format)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} to. Create it first.")
-    try:
-        data = _encoded(_fit_format(image, format), info, format, quality, provenance)
+    check_folder(path)
+    with problems(path, format):
+        data = encoded(fit_format(image, format), info, format, quality, provenance)
         with written_whole(path) as partial:
             partial.write_bytes(data)  # Pillow does not notice a write that a full disk cuts short
+
+
+def check_folder(path: Path) -> None:
+    """
+    Raises:
+        FileNotFoundError: where there is no folder for `path`.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} to. Create it first.")
+
+
+@contextlib.contextmanager
+def problems(path: Path, format: str) -> Iterator[None]:
+    """Makes one line of what an encoder or the disk raises."""
+    try:
+        yield
     except DAMAGE as error:
         raise OSError(f"Could not write {path} as {format}: {one_line(error)}. Check the disk, or try PNG.") from error
 
 
 def output_format(path: Path, info: ImageInfo, format: str | None) -> str:
     """Pillow's name of the format to write."""
+    heic.register()
     suffixes = Image.registered_extensions()
     asked = format or path.suffix.lstrip(".") or info.format or "PNG"
     name = suffixes.get(f".{asked.lower()}", asked.upper())
@@ -62,7 +81,7 @@ def check_size(path: Path, format: str, width: int, height: int) -> None:
         )
 
 
-def _fit_format(image: Image.Image | np.ndarray, format: str) -> Image.Image | np.ndarray:
+def fit_format(image: Image.Image | np.ndarray, format: str) -> Image.Image | np.ndarray:
     """`image` with 8 bits where the format holds no 16, and laid onto white where it holds no alpha."""
     if format not in DEEP_FORMATS:
         if isinstance(image, np.ndarray):
@@ -76,9 +95,15 @@ def _fit_format(image: Image.Image | np.ndarray, format: str) -> Image.Image | n
     return image
 
 
-def _encoded(
-    image: Image.Image | np.ndarray, info: ImageInfo, format: str, quality: int | None, provenance: str | None
+def encoded(
+    image: Image.Image | np.ndarray,
+    info: ImageInfo,
+    format: str,
+    quality: int | None,
+    provenance: str | None,
+    **options: Any,
 ) -> bytes:
+    """A file's content; `options` are more of the encoder's."""
     is_array = isinstance(image, np.ndarray)
     size = image.shape[1::-1] if is_array else image.size
     grey = not is_array and image.mode in ("L", "LA", "I;16")
@@ -88,7 +113,8 @@ def _encoded(
         data = cv2.imencode(f".{format.lower()}", cv2.cvtColor(image, order))[1].tobytes()
     else:
         file = BytesIO()
-        image.save(file, format=format, **_encoder_settings(info, format, quality), **encoder_options(tags, format))
+        options |= _encoder_settings(info, format, quality) | encoder_options(tags, format)
+        image.save(file, format=format, **options)
         data = file.getvalue()
     return completed(data, tags, format, alpha=is_array and image.shape[2] == 4)
 
@@ -108,6 +134,8 @@ def _encoder_settings(info: ImageInfo, format: str, quality: int | None) -> dict
         return {"quality": quality or QUALITY, "exact": True}  # keeps colours under transparent pixels
     if format == "AVIF":
         return {"quality": quality or QUALITY, "subsampling": "4:4:4"}
+    if format == "HEIF":  # in half the colour resolution, which is all that telephones show
+        return {"quality": quality or QUALITY}
     return {}
 
 
