@@ -1,7 +1,9 @@
 """What can be asked of a call of the pipeline."""
 
 from numbers import Real
+from typing import get_args
 
+from hf_faceenh.fusion import Regions
 from hf_faceenh.strength import Strength
 from hf_faceenh.upscaling import UPSCALES
 
@@ -18,6 +20,7 @@ def check_call(
     tile_size: int,
     identity_limit: float | None,
     grain: float | None,
+    regions: str,
 ) -> None:
     """Checks the arguments of `FaceEnhancePipeline.__call__` that have a range.
 
@@ -42,3 +45,5 @@ def check_call(
         raise ValueError(f"identity_limit must be 0 or more, or None for the default; got {identity_limit!r}.")
     if grain is not None and not 0 <= grain <= 1:
         raise ValueError(f"grain must lie in [0, 1], or be None for as much as there is; got {grain!r}.")
+    if regions not in get_args(Regions):
+        raise ValueError(f'regions must be "head" or "face"; got {regions!r}.')

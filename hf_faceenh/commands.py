@@ -52,6 +52,7 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
     add("--aligned", action="store_true", help="the pictures are aligned square crops of one face each")
     add("--no-background", action="store_true", help="upscale what is not a face with bicubic interpolation only")
     add("--max-faces", type=number(int, 0), metavar="N", help="enhance only the N largest faces of a picture")
+    add("--regions", choices=("head", "face"), default="head", help="what is taken of an enhanced face (head)")
     add("--min-face-size", type=number(float, 0), metavar="PX", help="leave faces with a smaller crop alone")
     add(
         "--identity-limit",
@@ -71,7 +72,7 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
 
 def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of the pipeline's call that the command line gives."""
-    options = {name: getattr(args, name) for name in ("upscale", "strength", "aligned", "max_faces")}
+    options = {name: getattr(args, name) for name in ("upscale", "strength", "aligned", "max_faces", "regions")}
     options["restore_background"] = not args.no_background
     for name in ("min_face_size", "max_face_size", "identity_limit", "grain"):
         if getattr(args, name) is not None:

@@ -17,7 +17,7 @@ from hf_faceenh.arguments import check_call
 from hf_faceenh.denoising import with_less_grain
 from hf_faceenh.enhancing import enhance, parse
 from hf_faceenh.faces import EnhancedFace, Limits, choices, choose, find_faces, measured, whole_picture
-from hf_faceenh.fusion import coverage, face_labels, face_mask, fuse
+from hf_faceenh.fusion import Regions, coverage, fuse, region_mask
 from hf_faceenh.graining import match_grain
 from hf_faceenh.likeness import IDENTITY_LIMIT, keep_likeness
 from hf_faceenh.models import FaceDetector, FaceRecognizer, SuperResolver
@@ -109,6 +109,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         tile_size: int = 512,
         identity_limit: float | None = None,
         grain: float | None = None,
+        regions: Regions = "head",
         output_type: str = "pil",
         return_dict: bool = True,
         callback: Callable[[str, int, int], None] | None = None,
@@ -143,6 +144,8 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             grain: how much of the photograph's own grain the result has, on faces and around them: 0 as little as can
                 be, 1 all of it. By default what is around the faces keeps what it has, and the faces get as much.
                 Pictures without grain, and aligned crops, never get any.
+            regions: what is taken of an enhanced face: "head", with hair, beard, ears, hat and glasses, or "face",
+                which ends at the hairline. Of a parser without such regions, always the face.
             output_type: "pil", "np", "pt", or "deep": as "pil", but 16-bit colour as uint16 `HxWxC`.
             return_dict: return a `FaceEnhanceOutput`; else a tuple of its two entries.
             callback: called as `callback(stage, done, total)` when a stage begins and after each of its steps:
@@ -165,6 +168,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             tile_size,
             identity_limit,
             grain,
+            regions,
         )
         check_output_type(output_type)
         self._prepare_models(aligned, identity_limit)
@@ -219,7 +223,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 faces = enhance(self.enhancer, crops)  # [B, 3, S, S]
                 probabilities = parse(self.parser, faces)  # [B, L, S, S]
                 labels = probabilities.argmax(dim=1).to(torch.uint8)  # [B, S, S]
-                masks = face_mask(probabilities, face_labels(self.parser.config.id2label))  # [B, 1, S, S]
+                masks = region_mask(probabilities, self.parser.config.id2label, regions)  # [B, 1, S, S]
                 strengths = [photograph.decide_strength(index, strength) for photograph, index in batch]
                 if self.recognizer is not None:
                     shares = torch.ones_like(masks) if aligned else masks  # a crop's result is all of the face

@@ -330,7 +330,9 @@ def test_another_parser_fits_by_its_label_names(bundled, photo):
     hair_only = tiny_parser(names)
     with torch.no_grad():
         hair_only.decode_head.classifier.bias[names.index("hair")] = 60
-    assert tiny_pipeline(bundled, parser=hair_only)(photo).faces[0][0].mask.max() < 0.01
+    pipe = tiny_pipeline(bundled, parser=hair_only)
+    assert pipe(photo, regions="face").faces[0][0].mask.max() < 0.01
+    assert pipe(photo).faces[0][0].mask[128, 128] > 0.99
 
 
 def test_gpen_fits_in(bundled, photo):
@@ -368,6 +370,7 @@ def test_half_precision(bundled, photo):
         ({"max_faces": -1}, "max_faces"),
         ({"min_face_size": -1}, "min_face_size"),
         ({"face_batch_size": 0}, "face_batch_size"),
+        ({"regions": "hair"}, 'regions must be "head" or "face"; got .hair.'),
         ({"tile_size": 10}, "tile_size must be at least 64 px; got 10"),
         ({"identity_limit": -1}, "identity_limit must be 0 or more"),
         ({"identity_limit": float("nan")}, "identity_limit must be 0 or more"),
