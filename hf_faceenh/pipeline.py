@@ -234,6 +234,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                     result = self._fuse(photograph, upscale, upscaler, report)  # [3, uH, uW]
 
                 # 6. Give back
+                result = photograph.toned(result)
                 records.append(photograph.records(show))  # first: they need less memory than the tensors they are from
                 images.append(self.image_processor.to_output(result, photograph.picture, output_type))
                 del photograph, result  # a result may have a gigabyte: it must not wait for the next one

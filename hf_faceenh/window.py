@@ -10,6 +10,7 @@ from hf_faceenh.faces import EnhancedFace, Show, crop_both, filled_in, wanted
 from hf_faceenh.likeness import Likeness, judged
 from hf_faceenh.pictures import LoadedImage
 from hf_faceenh.strength import Strength, strength_of
+from hf_faceenh.tones import Tone, as_grey, find_tone
 
 LEVELS = 65535  # of a value in 16 bits
 PIXELS = 16_000_000  # of the results of all photographs on their way; one alone may have more
@@ -22,6 +23,8 @@ class Photograph:
     Args:
         picture: as it was read.
         aligned: whether it is the aligned crop of one face.
+        tone: the one tone of a picture without colours, which is `picture` in grey until its results get the tone
+            back; `None` for one in colour.
         pixels: `[3, H, W]`, those of `picture`, on the device that works on them.
         faces: a record for every face, which is filled in on the way.
         transforms: `[N, 2, 3]`, px of the picture → px of the crops.
@@ -32,6 +35,7 @@ class Photograph:
 
     picture: LoadedImage
     aligned: bool = False
+    tone: Tone | None = field(init=False)
     pixels: torch.Tensor = field(init=False)
     faces: list[EnhancedFace] = field(default_factory=list)
     transforms: torch.Tensor | None = None
@@ -40,6 +44,9 @@ class Photograph:
     masks: list[torch.Tensor] = field(default_factory=list)
 
     def __post_init__(self):
+        self.tone = find_tone(self.picture.pixels, self.picture.alpha)
+        if self.tone is not None:
+            self.picture = replace(self.picture, pixels=as_grey(self.picture.pixels))
         self.pixels = self.picture.pixels
 
     @property
@@ -64,7 +71,12 @@ class Photograph:
 
     def crop(self, index: int, size: int) -> torch.Tensor:
         """A face as the enhancer sees it, `[1, 3, size, size]`."""
-        return crop_both(self.pixels, self.upscaled, self.transforms[index : index + 1], size)
+        crop = crop_both(self.pixels, self.upscaled, self.transforms[index : index + 1], size)
+        return crop if self.tone is None else as_grey(crop[0])[None].clone()  # the upscaled one may have colours
+
+    def toned(self, result: torch.Tensor) -> torch.Tensor:
+        """A result `[3, H, W]` with the picture's tone, if it has only one; in place."""
+        return result if self.tone is None else self.tone.put_back_(result)
 
     def enhanced_face(self, place: int) -> torch.Tensor:
         """One of those in `enhanced`, `[3, S, S]` in [0, 1]."""
@@ -73,7 +85,7 @@ class Photograph:
     def show_left_alone(self, size: int, show: Show) -> None:
         """Fills in the records of the faces that are not enhanced."""
         for index in set(range(len(self.faces))) - set(self.wanted):
-            self.faces[index] = filled_in(self.faces[index], show, crop=self.crop(index, size)[0])
+            self.faces[index] = filled_in(self.faces[index], show, crop=self.toned(self.crop(index, size)[0]))
 
     def decide_strength(self, index: int, strength: Strength) -> float:
         """The strength of a face, which its record has from now on."""
@@ -101,12 +113,14 @@ class Photograph:
             return
         self.enhanced.append(packed(enhanced))
         self.masks.append(mask)
+        crop = self.toned(crop.clone())
         self.faces[index] = filled_in(self.faces[index], show, crop=crop, parsing=labels, mask=mask[0])
 
     def records(self, show: Show) -> list[EnhancedFace]:
         """The complete records. Empties `enhanced`, so that no face is in memory twice."""
         for index in self.wanted:
-            self.faces[index] = filled_in(self.faces[index], show, enhanced=unpacked(self.enhanced.pop(0)))
+            enhanced = self.toned(unpacked(self.enhanced.pop(0)))
+            self.faces[index] = filled_in(self.faces[index], show, enhanced=enhanced)
         return self.faces
 
 
