@@ -9,6 +9,7 @@ import torch
 from hf_faceenh.faces import EnhancedFace, Show, crop_both, filled_in, wanted
 from hf_faceenh.likeness import Likeness, judged
 from hf_faceenh.pictures import LoadedImage
+from hf_faceenh.pictures.alpha import continued
 from hf_faceenh.strength import Strength, strength_of
 from hf_faceenh.tones import Tone, as_grey, find_tone
 
@@ -25,7 +26,8 @@ class Photograph:
         aligned: whether it is the aligned crop of one face.
         tone: the one tone of a picture without colours, which is `picture` in grey until its results get the tone
             back; `None` for one in colour.
-        pixels: `[3, H, W]`, those of `picture`, on the device that works on them.
+        pixels: `[3, H, W]`, those of `picture`, with colours continued under transparent ones, on the device that
+            works on them.
         faces: a record for every face, which is filled in on the way.
         transforms: `[N, 2, 3]`, px of the picture → px of the crops.
         upscaled: `[3, uH, uW]`; `None` where the result is the face alone.
@@ -47,7 +49,7 @@ class Photograph:
         self.tone = find_tone(self.picture.pixels, self.picture.alpha)
         if self.tone is not None:
             self.picture = replace(self.picture, pixels=as_grey(self.picture.pixels))
-        self.pixels = self.picture.pixels
+        self.pixels = continued(self.picture.pixels, self.picture.alpha)
 
     @property
     def area(self) -> int:
@@ -108,12 +110,12 @@ class Photograph:
     ) -> None:
         """Keeps what was made of a face; of crop and labels only what its record needs, and of a face that is left
         alone after all only the crop."""
+        crop = self.toned(crop.clone())
         if self.faces[index].reason is not None:
             self.faces[index] = filled_in(self.faces[index], show, crop=crop)
             return
         self.enhanced.append(packed(enhanced))
         self.masks.append(mask)
-        crop = self.toned(crop.clone())
         self.faces[index] = filled_in(self.faces[index], show, crop=crop, parsing=labels, mask=mask[0])
 
     def records(self, show: Show) -> list[EnhancedFace]:
