@@ -1,7 +1,9 @@
 """What can be asked of a call of the pipeline."""
 
 from numbers import Real
+from typing import get_args
 
+from hf_faceenh.fusion import Regions
 from hf_faceenh.strength import Strength
 from hf_faceenh.upscaling import UPSCALES
 
@@ -16,6 +18,9 @@ def check_call(
     detection_threshold: float,
     face_batch_size: int,
     tile_size: int,
+    identity_limit: float | None,
+    grain: float | None,
+    regions: str,
 ) -> None:
     """Checks the arguments of `FaceEnhancePipeline.__call__` that have a range.
 
@@ -36,3 +41,9 @@ def check_call(
         raise ValueError(f"face_batch_size must be at least 1; got {face_batch_size!r}.")
     if tile_size < SMALLEST_TILE:
         raise ValueError(f"tile_size must be at least {SMALLEST_TILE} px; got {tile_size!r}.")
+    if identity_limit is not None and not identity_limit >= 0:
+        raise ValueError(f"identity_limit must be 0 or more, or None for the default; got {identity_limit!r}.")
+    if grain is not None and not 0 <= grain <= 1:
+        raise ValueError(f"grain must lie in [0, 1], or be None for as much as there is; got {grain!r}.")
+    if regions not in get_args(Regions):
+        raise ValueError(f'regions must be "head" or "face"; got {regions!r}.')

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from hf_faceenh.faces import EnhancedFace, Show, crop_both, filled_in, wanted
+from hf_faceenh.likeness import Likeness, judged
 from hf_faceenh.pictures import LoadedImage
+from hf_faceenh.pictures.alpha import continued
 from hf_faceenh.strength import Strength, strength_of
 from hf_faceenh.tones import Tone, as_grey, find_tone
 
@@ -24,7 +26,8 @@ class Photograph:
         aligned: whether it is the aligned crop of one face.
         tone: the one tone of a picture without colours, which is `picture` in grey until its results get the tone
             back; `None` for one in colour.
-        pixels: `[3, H, W]`, those of `picture`, on the device that works on them.
+        pixels: `[3, H, W]`, those of `picture`, with colours continued under transparent ones, on the device that
+            works on them.
         faces: a record for every face, which is filled in on the way.
         transforms: `[N, 2, 3]`, px of the picture → px of the crops.
         upscaled: `[3, uH, uW]`; `None` where the result is the face alone.
@@ -46,7 +49,7 @@ class Photograph:
         self.tone = find_tone(self.picture.pixels, self.picture.alpha)
         if self.tone is not None:
             self.picture = replace(self.picture, pixels=as_grey(self.picture.pixels))
-        self.pixels = self.picture.pixels
+        self.pixels = continued(self.picture.pixels, self.picture.alpha)
 
     @property
     def area(self) -> int:
@@ -91,6 +94,11 @@ class Photograph:
         self.faces[index] = replace(self.faces[index], strength=strength_of(self.faces[index], strength))
         return self.faces[index].strength
 
+    def judge(self, index: int, likeness: Likeness, limit: float) -> float:
+        """The strength of a face as its likeness allows it; from now on its record has both."""
+        self.faces[index] = judged(self.faces[index], likeness, limit)
+        return self.faces[index].strength
+
     def add(
         self,
         index: int,
@@ -100,10 +108,14 @@ class Photograph:
         mask: torch.Tensor,
         show: Show,
     ) -> None:
-        """Keeps what was made of a face; of crop and labels only what its record needs."""
+        """Keeps what was made of a face; of crop and labels only what its record needs, and of a face that is left
+        alone after all only the crop."""
+        crop = self.toned(crop.clone())
+        if self.faces[index].reason is not None:
+            self.faces[index] = filled_in(self.faces[index], show, crop=crop)
+            return
         self.enhanced.append(packed(enhanced))
         self.masks.append(mask)
-        crop = self.toned(crop.clone())
         self.faces[index] = filled_in(self.faces[index], show, crop=crop, parsing=labels, mask=mask[0])
 
     def records(self, show: Show) -> list[EnhancedFace]:

@@ -17,6 +17,7 @@ from tiny import REGIONS, tiny_enhancer, tiny_parser, tiny_pipeline
 
 from hf_faceenh import FaceEnhancePipeline, FaceEnhancer, GPENFaceEnhancer, SuperResolver
 from hf_faceenh.alignment import crop_faces
+from hf_faceenh.faces import Reason
 from hf_faceenh.models.face_network import FaceEnhancerOutput
 from hf_faceenh.models.gpen import gpen_config
 
@@ -212,12 +213,19 @@ def test_only_the_faces_that_one_asks_for(bundled, photo):
         pipe(canvas, only_faces=[[2]])
 
 
-def test_a_face_sharper_than_the_enhancer_is_left_alone_by_default(tiny, photo):
-    large = photo.resize((1280, 1280), Image.Resampling.BICUBIC)  # its crop: 400 px > 1.25 × 256
-    output = tiny(large, upscale=1)
-    assert "sharp enough" in output.faces[0][0].left_alone
-    np.testing.assert_array_equal(as_array(output.images[0]), as_array(tiny(large, upscale=1, max_faces=0).images[0]))
-    assert tiny(large, upscale=1, max_face_size=float("inf")).faces[0][0].left_alone is None
+def test_a_face_sharper_than_the_enhancer_is_left_alone_by_default(bundled, photo):
+    pipe = tiny_pipeline(bundled, enhancer=tiny_enhancer(32))  # the photograph's face has more detail than that
+    output = pipe(photo, upscale=1)
+    (face,) = output.faces[0]
+    assert face.reason is Reason.SHARP_ENOUGH and f"detail of about {face.detail:.0f} px" in face.left_alone
+    np.testing.assert_array_equal(as_array(output.images[0]), as_array(pipe(photo, upscale=1, max_faces=0).images[0]))
+    assert pipe(photo, upscale=1, max_face_size=float("inf")).faces[0][0].left_alone is None
+
+
+def test_a_large_face_without_detail_is_enhanced(tiny, photo):
+    large = photo.resize((1280, 1280), Image.Resampling.BICUBIC)  # its crop: 400 px, with the detail of 160
+    (face,) = tiny(large, upscale=1).faces[0]
+    assert face.left_alone is None and face.size > 380 and face.detail < 160
 
 
 def test_no_face_is_no_error(tiny, caplog):
@@ -306,8 +314,8 @@ def test_aligned_crops(bundled, photo):
     mean = (as_array(unchanged.images[0]) + as_array(whole)) / 2
     assert np.abs(as_array(half) - mean).max() <= 1
     assert pipe(photo, aligned=True, upscale=1).images[0].size == (256, 256)  # the caller chose, whatever its size
-    sharp = pipe(photo, aligned=True, upscale=1, max_face_size=320)
-    assert sharp.images[0].size == (512, 512) and "sharp enough" in sharp.faces[0][0].left_alone
+    large = pipe(photo, aligned=True, upscale=1, max_face_size=320)
+    assert large.images[0].size == (512, 512) and "too large" in large.faces[0][0].left_alone
     with pytest.raises(ValueError, match="An aligned crop is square; got 160×100 px"):
         pipe(crop.crop((0, 0, 160, 100)), aligned=True)
     with pytest.raises(ValueError, match="no detector.*aligned=True"):
@@ -322,7 +330,9 @@ def test_another_parser_fits_by_its_label_names(bundled, photo):
     hair_only = tiny_parser(names)
     with torch.no_grad():
         hair_only.decode_head.classifier.bias[names.index("hair")] = 60
-    assert tiny_pipeline(bundled, parser=hair_only)(photo).faces[0][0].mask.max() < 0.01
+    pipe = tiny_pipeline(bundled, parser=hair_only)
+    assert pipe(photo, regions="face").faces[0][0].mask.max() < 0.01
+    assert pipe(photo).faces[0][0].mask[128, 128] > 0.99
 
 
 def test_gpen_fits_in(bundled, photo):
@@ -360,7 +370,10 @@ def test_half_precision(bundled, photo):
         ({"max_faces": -1}, "max_faces"),
         ({"min_face_size": -1}, "min_face_size"),
         ({"face_batch_size": 0}, "face_batch_size"),
+        ({"regions": "hair"}, 'regions must be "head" or "face"; got .hair.'),
         ({"tile_size": 10}, "tile_size must be at least 64 px; got 10"),
+        ({"identity_limit": -1}, "identity_limit must be 0 or more"),
+        ({"identity_limit": float("nan")}, "identity_limit must be 0 or more"),
         ({"output_type": "latent"}, "output_type must be one of pil, np, pt; got 'latent'"),
     ],
 )
@@ -412,7 +425,7 @@ def test_a_callback_that_raises_cancels_at_once(tiny, photo, stage):
 
 
 def test_bundled_weights(bundled):
-    models = (bundled.enhancer, bundled.parser, bundled.detector, bundled.super_resolver)
+    models = (bundled.enhancer, bundled.parser, bundled.detector, bundled.super_resolver, bundled.recognizer)
     assert {model.dtype for model in models} == {torch.float32}
     folder = FaceEnhancePipeline.from_pretrained().config._name_or_path
     conv = bundled.enhancer.convolutional_network.stages[0][1].weight
@@ -514,14 +527,14 @@ def sheet(columns, rows):
 """
 CROWD = """
 canvas, faces = sheet(40, 25)
-pipe.detector.detect = lambda pixels, threshold: faces
+pipe.detector.detect = lambda pixels, threshold, smallest: faces
 (records,) = pipe(canvas).faces
 print(sum(face.enhanced is not None for face in records), used())
 """
 LIST = """
 canvas, faces = sheet(12, 8)
 one = FaceDetections(faces.boxes[:1], faces.landmarks[:1], faces.scores[:1])
-pipe.detector.detect = lambda pixels, threshold: one
+pipe.detector.detect = lambda pixels, threshold, smallest: one
 pictures = [pipe.image_processor.load(canvas)] * int(sys.argv[2])
 output = pipe(pictures, upscale=4, restore_background=False)
 made = sum(4 * image.width * image.height for image in output.images)  # Pillow keeps 4 bytes a pixel
