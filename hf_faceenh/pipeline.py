@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from hf_faceenh.alignment import for_upscaled
 from hf_faceenh.arguments import check_call
+from hf_faceenh.colours import bind_colours
 from hf_faceenh.denoising import with_less_grain
 from hf_faceenh.enhancing import enhance, parse
 from hf_faceenh.faces import EnhancedFace, Limits, choices, choose, find_faces, measured, whole_picture
@@ -223,6 +224,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 faces = enhance(self.enhancer, crops)  # [B, 3, S, S]
                 probabilities = parse(self.parser, faces)  # [B, L, S, S]
                 labels = probabilities.argmax(dim=1).to(torch.uint8)  # [B, S, S]
+                faces = bind_colours(faces, crops, labels, self.parser.config.id2label)  # [B, 3, S, S]
                 masks = region_mask(probabilities, self.parser.config.id2label, regions)  # [B, 1, S, S]
                 strengths = [photograph.decide_strength(index, strength) for photograph, index in batch]
                 if self.recognizer is not None:

@@ -98,7 +98,14 @@ def find_tone(picture: torch.Tensor, alpha: torch.Tensor | None = None) -> Tone 
         curve = np.zeros_like(curve)
     red, blue = (np.interp(np.linspace(0, 255, LEVELS), at, each) / 255 for each in curve)
     green = -(LUMA[0] * red + LUMA[2] * blue) / LUMA[1]  # so that the luminance stays
-    return Tone(torch.from_numpy(np.stack([red, green, blue]).astype(np.float32)))
+    return Tone(torch.from_numpy(_displayable(np.stack([red, green, blue])).astype(np.float32)))
+
+
+def _displayable(curve: np.ndarray) -> np.ndarray:
+    """The curve `[3, LEVELS]` drawn towards grey at the ends of luminance, where its colours would be clipped."""
+    grey = np.linspace(0, 1, LEVELS)
+    room = np.where(curve < 0, grey, 1 - grey) / np.abs(curve).clip(1e-9)
+    return curve * room.min(axis=0).clip(max=1)
 
 
 def _samples(picture: torch.Tensor, alpha: torch.Tensor | None) -> tuple[np.ndarray, np.ndarray]:
