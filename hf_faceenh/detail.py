@@ -38,8 +38,8 @@ class Detail(NamedTuple):
     Args:
         side: side in px to which its aligned crop could be downscaled without a visible loss; at most the crop's own
             side, and at most `LARGEST`.
-        noise: standard deviation of the second octave where the face is smooth, in levels of 255. The finest holds less
-            of the grain of film and scans, and what it holds the super-resolver removes.
+        noise: standard deviation of the second octave where the face is smooth, in levels of 255. The finest holds
+            less of the grain of film and scans, and what it holds the super-resolver removes.
     """
 
     side: float

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from hf_faceenh.alignment import for_upscaled
 from hf_faceenh.arguments import check_call
+from hf_faceenh.binding import bind, worth
 from hf_faceenh.enhancing import enhance, parse
 from hf_faceenh.faces import EnhancedFace, Limits, choices, choose, find_faces, measured, whole_picture
 from hf_faceenh.fusion import face_labels, face_mask, fuse
@@ -186,6 +187,9 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 probabilities = parse(self.parser, faces)  # [B, L, S, S]
                 labels = probabilities.argmax(dim=1).to(torch.uint8)  # [B, S, S]
                 masks = strength * face_mask(probabilities, face_labels(self.parser.config.id2label))  # [B, 1, S, S]
+                if by_detail:
+                    sizes = [(face.size, face.detail) for face in (one.faces[index] for one, index in batch)]
+                    masks, faces = worth(faces, crops, masks, sizes), bind(faces, crops, masks, sizes)
                 for (photograph, index), *made in zip(batch, crops, faces, labels, masks, strict=True):
                     photograph.add(index, *made, show)
                 bar.update(len(batch))
