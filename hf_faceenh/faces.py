@@ -15,6 +15,8 @@ from hf_faceenh.models import FaceDetections, FaceDetector
 
 logger = logging.get_logger(__name__)
 
+CROP = 1.5  # side of an aligned crop in sides of the detector's box, the longer one
+
 
 class FaceChoiceError(ValueError):
     """`only_faces` does not fit the pictures, or names a face that a picture does not have."""
@@ -31,16 +33,21 @@ class Reason(StrEnum):
         "sharp enough: it has detail of about {size:.0f} px, more than the enhancer's {limit:g}",
     )
     SURPLUS = "surplus", "not among the {limit} largest (max_faces)"
+    IDENTITY = (
+        "identity",
+        "enhanced, it would no longer look like the same person: identity distance {distance:.2f}, more than "
+        "identity_limit {limit:g} even with little strength",
+    )
 
     def __new__(cls, value: str, template: str):
         member = str.__new__(cls, value)
         member._value_, member.template = value, template
         return member
 
-    def sentence(self, size: float | None = None, limit: float | None = None) -> str:
+    def sentence(self, size: float | None = None, limit: float | None = None, distance: float | None = None) -> str:
         """What a user is told; `size` is the side of the crop (of `SHARP_ENOUGH`: its detail) in px, `limit` the bound
-        that it missed."""
-        return self.template.format(size=size, limit=limit)
+        that it missed, `distance` the identity distance."""
+        return self.template.format(size=size, limit=limit, distance=distance)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +70,10 @@ class EnhancedFace:
         mask: how much of each pixel went into the result, `[S, S]` float32 in [0, 1].
         left_alone: why the face was not enhanced, in one sentence; `None` if it was.
         reason: the same for a program.
+        strength: how much of the enhanced face the result took, in [0, 1]; 0 if it was left alone.
+        held_back: why `strength` is less than was asked for, in one sentence; `None` if it is not.
+        identity_distance: how different the recognizer finds the face in the result from `crop`, the one that came in:
+            0 is no difference; `likeness` has the words for it. `None` if it was left alone, or nobody looked.
     """
 
     box: tuple[float, float, float, float]
@@ -78,15 +89,21 @@ class EnhancedFace:
     mask: np.ndarray | None = None
     left_alone: str | None = None
     reason: Reason | None = None
+    strength: float = 0.0
+    held_back: str | None = None
+    identity_distance: float | None = None
 
 
 Show = Callable[[torch.Tensor], Image.Image | np.ndarray | torch.Tensor]  # [3, S, S] → the call's `output_type`
 Found = tuple[list[EnhancedFace], torch.Tensor]  # records without pictures, and transforms [N, 2, 3]
 
 
-def find_faces(detector: FaceDetector, pixels: torch.Tensor, size: int, threshold: float) -> Found:
-    """The faces of `[3, H, W]` that score at least `threshold`, and the transforms to aligned crops of side `size`."""
-    detections = detector.detect(pixels, threshold)
+def find_faces(detector: FaceDetector, pixels: torch.Tensor, size: int, threshold: float, min_size: float) -> Found:
+    """The faces of `[3, H, W]` that score at least `threshold`, and the transforms to aligned crops of side `size`.
+
+    A large picture is looked at as closely as faces need whose crop has `min_size` px of the picture.
+    """
+    detections = detector.detect(pixels, threshold, min_size / CROP)
     if not len(detections):
         logger.warning("No face found; the picture is super-resolved only.")
         return [], pixels.new_zeros(0, 2, 3)
@@ -170,19 +187,19 @@ def choose(faces: Sequence[EnhancedFace], only: Sequence[int] | None, limits: Li
 
     def checked(index: int, face: EnhancedFace) -> EnhancedFace:
         if only is not None and index not in only:
-            return _left_alone(face, Reason.NOT_CHOSEN)
+            return left_alone(face, Reason.NOT_CHOSEN)
         if face.size < limits.min_size:
-            return _left_alone(face, Reason.TOO_SMALL, limits.min_size)
+            return left_alone(face, Reason.TOO_SMALL, limits.min_size)
         if limits.max_size is not None and face.size > limits.max_size:
-            return _left_alone(face, Reason.TOO_LARGE, limits.max_size)
+            return left_alone(face, Reason.TOO_LARGE, limits.max_size)
         if limits.max_detail is not None and face.detail > limits.max_detail and (face.noise or 0) < GRAINY:
-            return _left_alone(face, Reason.SHARP_ENOUGH, limits.max_detail)
+            return left_alone(face, Reason.SHARP_ENOUGH, limits.max_detail)
         return face
 
     faces = [checked(index, face) for index, face in enumerate(faces)]
     by_size = sorted(wanted(faces), key=lambda index: faces[index].size, reverse=True)
     for index in by_size[limits.max_faces :] if limits.max_faces is not None else ():
-        faces[index] = _left_alone(faces[index], Reason.SURPLUS, limits.max_faces)
+        faces[index] = left_alone(faces[index], Reason.SURPLUS, limits.max_faces)
     return faces
 
 
@@ -191,9 +208,12 @@ def wanted(faces: Sequence[EnhancedFace]) -> list[int]:
     return [index for index, face in enumerate(faces) if face.reason is None]
 
 
-def _left_alone(face: EnhancedFace, reason: Reason, limit: float | None = None) -> EnhancedFace:
+def left_alone(
+    face: EnhancedFace, reason: Reason, limit: float | None = None, distance: float | None = None
+) -> EnhancedFace:
+    """The record of a face that is not enhanced; for `limit` and `distance` see `Reason.sentence`."""
     size = face.detail if reason is Reason.SHARP_ENOUGH else face.size
-    return replace(face, left_alone=reason.sentence(size, limit), reason=reason)
+    return replace(face, left_alone=reason.sentence(size, limit, distance), reason=reason, strength=0.0)
 
 
 def crop_both(

@@ -2,32 +2,40 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from hf_faceenh.alignment import for_upscaled, invert, transform_points, warp
 
-# Regions of CelebAMask-HQ (Lee et al. 2020), and what its derivatives call them, that are face; hair, hat, ears, neck
-# and cloth are not. Glasses cover the eyes: left out, they would stay blurred in the middle of the face.
+Regions = Literal["head", "face"]  # what is taken of an enhanced face
+
+# Regions of CelebAMask-HQ (Lee et al. 2020), and what its derivatives call them, that are face; neck and cloth are not
+# even head. Glasses cover the eyes: left out, they would stay blurred in the middle of the face.
 FACE_REGIONS = frozenset(
     {"skin", "nose", "l_eye", "r_eye", "l_brow", "r_brow", "eye_g", "mouth", "u_lip", "l_lip", "glasses"}
 )
-FEATHER = 0.03  # standard deviation of the mask's blur, as a share of the crop's side, hence of the face's size
+HEAD_REGIONS = FACE_REGIONS | {"hair", "hat", "l_ear", "r_ear", "ear_r"}
+# Standard deviation of the mask's blur, as a share of the crop's side, hence of the face's size; and the mask is 0 up
+# to the first, untouched from the second share of the crop's side on. The face ends where it ends; hair and hats go on
+# beyond the crop, and the parser is less certain of them.
+FEATHER, BORDER = 0.03, (0.02, 0.10)
+HEAD_FEATHER, HEAD_BORDER = 0.05, (0.0, 0.20)
 STRIP = 2_000_000  # pixels of the photograph that are fused at once
 REACH = 2  # px of a mask to either side of a bicubic sample
-BORDER = (0.02, 0.10)  # the mask is 0 up to the first, untouched from the second share of the crop's side on
+FAINTEST = 0.05  # a mask that is nowhere above this shows no face
 
 
-def face_labels(id2label: Mapping[int, str]) -> list[int]:
-    """The label ids whose names are regions of the face.
+def face_labels(id2label: Mapping[int, str], regions: Regions = "face") -> list[int]:
+    """The label ids whose names are regions of the face, or of the head.
 
     Raises:
-        ValueError: where no name is one.
+        ValueError: where no name is one of the face.
     """
-    ids = [int(index) for index, name in id2label.items() if name.lower() in FACE_REGIONS]
-    if not ids:
+    wanted = HEAD_REGIONS if regions == "head" else FACE_REGIONS
+    ids = [int(index) for index, name in id2label.items() if name.lower() in wanted]
+    if not any(name.lower() in FACE_REGIONS for name in id2label.values()):
         names = ", ".join(str(name) for name in list(id2label.values())[:5])
         raise ValueError(
             f"The parser's id2label names no region of a face ({names}, …); expected CelebAMask-HQ's words such as "
@@ -36,21 +44,49 @@ def face_labels(id2label: Mapping[int, str]) -> list[int]:
     return ids
 
 
-def face_mask(probabilities: torch.Tensor, labels: Sequence[int]) -> torch.Tensor:
+def region_mask(probabilities: torch.Tensor, id2label: Mapping[int, str], regions: Regions = "head") -> torch.Tensor:
+    """How much of each pixel to take from the enhanced face, `[N, 1, S, S]` in [0, 1].
+
+    The face as in `face_mask`; the rest of the head with a softer edge, and less of it the nearer it is to the crop's
+    border. Of a parser that does not tell hair, hats and ears from the background, the face alone.
+
+    Args:
+        probabilities: of each label, `[N, L, S, S]`, summing to 1 over the labels.
+        id2label: their names.
+        regions: "head" or "face".
+
+    Raises:
+        ValueError: where no name is a region of the face.
+    """
+    face, wanted = face_labels(id2label), face_labels(id2label, regions)
+    mask = face_mask(probabilities, face)
+    if wanted == face:
+        return mask
+    return torch.maximum(mask, face_mask(probabilities, wanted, HEAD_FEATHER, HEAD_BORDER))
+
+
+def face_mask(
+    probabilities: torch.Tensor,
+    labels: Sequence[int],
+    feather: float = FEATHER,
+    border: tuple[float, float] = BORDER,
+) -> torch.Tensor:
     """How much of each pixel to take from the enhanced face.
 
     Args:
         probabilities: of each label, `[N, L, S, S]`, summing to 1 over the labels.
         labels: which labels are face, see `face_labels`.
+        feather: standard deviation of the blur, in sides of the crop.
+        border: the mask is 0 up to the first and untouched from the second distance from the border on, likewise.
 
     Returns:
         `[N, 1, S, S]` in [0, 1]: feathered, and 0 along the crop's border.
     """
     size = probabilities.shape[-1]
-    mask = gaussian_blur(probabilities[:, list(labels)].sum(dim=1, keepdim=True), FEATHER * size)
+    mask = gaussian_blur(probabilities[:, list(labels)].sum(dim=1, keepdim=True), feather * size)
     inside = (torch.arange(size, device=mask.device, dtype=mask.dtype) + 0.5) / size
     inside = torch.minimum(inside, 1 - inside)
-    ramp = ((inside - BORDER[0]) / (BORDER[1] - BORDER[0])).clamp(0, 1)
+    ramp = ((inside - border[0]) / (border[1] - border[0])).clamp(0, 1)
     ramp = ramp * ramp * (3 - 2 * ramp)  # smooth at both ends: no edge
     return (mask * ramp * ramp[:, None]).clamp(0, 1)
 
@@ -99,6 +135,30 @@ def fuse(
         layers = [_Layer(at_hand[index], masks[index], transforms[index], window) for index, window in here.items()]
         _fuse_strip(photo, top, bottom, layers)
     return photo.clamp_(0, 1)
+
+
+def coverage(
+    masks: Sequence[torch.Tensor], transforms: Sequence[torch.Tensor], like: torch.Tensor, top: int = 0
+) -> torch.Tensor:
+    """Where `fuse` lays faces, whatever their strength: 1 inside a face, 0 outside all of them.
+
+    Args:
+        masks, transforms: as for `fuse`.
+        like: `[C, h, W]`, rows of a photograph.
+        top: the first of these rows.
+
+    Returns:
+        `[1, h, W]` in [0, 1].
+    """
+    share = torch.zeros_like(like[:1])
+    down = torch.tensor([0.0, top])
+    for mask, transform in zip(masks, transforms, strict=True):
+        shifted = torch.cat([transform[:, :2], transform_points(transform, down.to(transform)[None]).T], dim=1)
+        mask = mask / mask.max().clamp(min=FAINTEST)
+        window = _window(share, mask, shifted)
+        here = _part(share, window)
+        here.copy_(torch.maximum(here, _place(mask, shifted, window)))
+    return share
 
 
 Window = tuple[int, int, int, int]  # x1, y1, x2, y2 in px of the photograph

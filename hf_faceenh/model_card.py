@@ -58,7 +58,7 @@ def model_card(
         dataset=dataset,
         evaluation=evaluation(results, rows) if rows else None,
         example=EXAMPLE if pipeline.detector is not None else None,
-        politicians=bool(bundled - {"detector"}),
+        politicians=bool(bundled - {"detector", "recognizer"}),
         sample_size=pipeline.enhancer.config.sample_size,
         unclear=unclear,
     )

@@ -17,7 +17,7 @@ def test_an_option_is_known_in_either_spelling(option, words):
     ):
         assert pipeline_options(args) == {
             **{"upscale": 2, "strength": 1.0, "aligned": False, "max_faces": None},
-            **{"restore_background": True, "min_face_size": 8.0},
+            **{"restore_background": True, "min_face_size": 8.0, "regions": "head"},
         }
 
 

@@ -3,11 +3,14 @@
 import json
 import pickle
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from hf_faceenh.faces import EnhancedFace, FaceChoiceError, Limits, Reason, choices, choose, wanted
+from hf_faceenh.faces import EnhancedFace, FaceChoiceError, Limits, Reason, choices, choose, find_faces, wanted
+from hf_faceenh.models import FaceDetections
 
 ANY = Limits(0, float("inf"), None)
 
@@ -74,3 +77,15 @@ def test_a_noisy_face_is_enhanced_whatever_its_detail():
     noisy, clean = (replace(faces(60)[0], noise=noise) for noise in (9.0, 2.0))
     reasons = [face.reason for face in choose([noisy, clean], None, Limits(0, None, None, max_detail=24))]
     assert reasons == [None, SHARP]
+
+
+def test_the_detector_is_told_the_smallest_face():
+    asked = []
+
+    def detect(pixels, threshold, smallest):
+        asked.append((threshold, smallest))
+        return FaceDetections(torch.zeros(0, 4), torch.zeros(0, 5, 2), torch.zeros(0))
+
+    found, transforms = find_faces(SimpleNamespace(detect=detect), torch.zeros(3, 8, 8), 16, 0.6, min_size=48)
+    assert asked == [(0.6, 32)]  # the box of a face is two thirds as high as its crop
+    assert found == [] and transforms.shape == (0, 2, 3)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hf_faceenh import fusion
-from hf_faceenh.fusion import face_labels, face_mask, fuse
+from hf_faceenh.fusion import face_labels, face_mask, fuse, region_mask
 
 WORDS = "background skin nose l_eye r_eye l_brow r_brow mouth u_lip l_lip hair hat neck cloth".split()
 
@@ -45,6 +45,58 @@ def test_mask_is_full_on_the_face_soft_at_its_edge_and_zero_at_the_border():
     for edge in (everywhere[0], everywhere[-1], everywhere[:, 0], everywhere[:, -1]):
         assert edge.max() == 0
     assert everywhere[8:-8, 8:-8].min() > 0.99
+
+
+NAMES = dict(enumerate(WORDS))
+
+
+def head(size=128, reach=0.42, rest="hair"):
+    """An `oval` of skin with a larger one of something else around it and background around that."""
+    y, x = torch.meshgrid(*[(torch.arange(size) + 0.5) / size - 0.5] * 2, indexing="ij")
+    probabilities = oval(size)
+    around = ((x / reach) ** 2 + (y / (reach + 0.1)) ** 2 < 1).float() * probabilities[0, WORDS.index("hair")]
+    probabilities[0, WORDS.index("background")] = probabilities[0, WORDS.index("hair")] - around
+    probabilities[0, WORDS.index("hair")] = 0
+    probabilities[0, WORDS.index(rest)] = around
+    return probabilities
+
+
+@pytest.mark.parametrize("rest", ["hair", "hat"])
+def test_the_head_is_face_and_what_is_around_it(rest):
+    probabilities = head(rest=rest)
+    face, whole = (region_mask(probabilities, NAMES, regions)[0, 0] for regions in ("face", "head"))
+    assert torch.equal(face, face_mask(probabilities, face_labels(NAMES))[0, 0])  # as it is without hair
+    assert face[64, 16] < 0.02 and whole[64, 22] > 0.7 and whole[10, 64] < whole[22, 64]
+    assert (whole >= face).all() and whole.max() <= 1
+    assert torch.equal(region_mask(probabilities, NAMES)[0, 0], whole)
+
+
+@pytest.mark.parametrize("reach", [0.34, 0.42, 2])
+def test_no_edge_of_the_head_shows(reach):
+    """Neither where the head ends nor where the crop does: a step of its mask is a small share of what it hides."""
+    mask = region_mask(head(reach=reach), NAMES, "head")[0, 0]
+    for along in (0, 1):
+        assert mask.diff(dim=along).abs().max() < 0.12  # the face's own edge, in 128 px
+        assert mask[:, :20].diff(dim=along).abs().max() < 0.07
+    for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]):
+        assert edge.max() < 0.01
+
+
+def test_the_less_certain_the_parser_is_of_hair_the_less_of_it_is_taken():
+    doubtful = head()
+    share = doubtful[:, WORDS.index("hair")] * 0.6
+    doubtful[:, WORDS.index("hair")] -= share
+    doubtful[:, WORDS.index("background")] += share
+    certain, less = region_mask(head(), NAMES)[0, 0], region_mask(doubtful, NAMES)[0, 0]
+    assert 0.3 < less[64, 18] / certain[64, 18] < 0.7 and less[64, 64] > 0.99
+
+
+def test_a_parser_without_hair_gives_the_face():
+    names = {index: name for index, name in NAMES.items() if name not in ("hair", "hat")}
+    probabilities = head(rest="neck")
+    assert torch.equal(region_mask(probabilities, names, "head"), region_mask(probabilities, names, "face"))
+    with pytest.raises(ValueError, match="names no region of a face"):
+        region_mask(probabilities, {0: "background", 1: "hair"}, "head")
 
 
 def test_the_feather_is_proportional_to_the_face():

@@ -1,30 +1,36 @@
-"""Trains a small SegFormer to parse aligned faces into background, skin, nose, eyes, brows, mouth and lips.
+"""Trains a small SegFormer to parse aligned faces into background, skin, nose, eyes, brows, mouth, lips and hair.
 
     accelerate launch training/train_parser.py --dataset FACES --labels LABEL_MAPS --output_dir OUT
     python training/train_parser.py --dataset FACES --labels LABEL_MAPS --evaluate OUT/parser
 
 FACES is a folder of aligned, square face crops; LABEL_MAPS a folder of 8-bit PNGs of the same names, whose pixels are
-ids of CelebAMask-HQ. Or `--dataset` alone, a `datasets` name with the image columns `image` and `label`. Ten of that
-set's nineteen regions are kept; glasses count as skin, the others as background.
+ids of CelebAMask-HQ. Or `--dataset` alone, a `datasets` name with the image columns `image` and `label`. Several of
+them are trained on together: `--dataset FACES OTHERS --labels MAPS MAPS_OF_OTHERS`.
+
+Of that set's nineteen regions eleven are made: "hair" is all of the head that is not face, so hats, ears and earrings
+count as it; glasses count as skin, and neck and clothes as background.
 
 In the pipeline a parser sees what an enhancer makes of degraded faces. With `--enhancer` the degraded half of the
 training faces goes through it, and so do the faces of `--evaluate`.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 
 from hf_faceenh.errors import explained
 from hf_faceenh.learning import loop
 from hf_faceenh.learning.allocator import keep_freed_memory
 from hf_faceenh.learning.parsing import (
+    CELEBAMASK_HQ,
+    HEAD_ID,
     LABELS,
     STRIDE,
     LabelledFaces,
@@ -42,6 +48,7 @@ from hf_faceenh.learning.tables import markdown_table
 from hf_faceenh.models import load_enhancer
 
 LONGEST_GRADIENT = 1.0
+SEVERAL = ("dataset", "labels", "validation", "validation_labels")
 
 
 @dataclass
@@ -49,12 +56,13 @@ class Options:
     """Settings of `training/train_parser.py`.
 
     Args:
-        dataset: folder of aligned faces, or a `datasets` name.
-        labels: folder of their label maps; not for a `datasets` name.
+        dataset: folders of aligned faces, or `datasets` names.
+        labels: folders of their label maps, in the same order; not for `datasets` names.
+        head_id: what the label maps have for the rest of the head, where it is not CelebAMask-HQ's id of hair.
         validation: as dataset: faces whose mean IoU is logged.
         validation_labels: as labels.
         output_dir: gets parser/.
-        init: SegFormer (folder or Hub name) to go on from, instead of random weights.
+        init: SegFormer (folder or Hub name) to go on from, instead of random weights; regions that it lacks are added.
         evaluate: train nothing; print the IoU of this model on the dataset.
         enhancer: face enhancer (folder or Hub name) whose faces are to be parsed.
         class_weights: of the cross-entropy: one over the root of a class's share, or none, for a last stage; weighted
@@ -69,10 +77,11 @@ class Options:
         save_every: steps from one saved parser to the next.
     """
 
-    dataset: str
-    labels: str | None = None
-    validation: str | None = None
-    validation_labels: str | None = None
+    dataset: list[str]
+    labels: list[str] = field(default_factory=list)
+    head_id: int = HEAD_ID
+    validation: list[str] = field(default_factory=list)
+    validation_labels: list[str] = field(default_factory=list)
     output_dir: Path = Path("output")
     init: str | None = None
     evaluate: str | None = None
@@ -90,6 +99,20 @@ class Options:
     def __post_init__(self):
         if self.sample_size % STRIDE:
             raise ValueError(f"--sample_size is a multiple of {STRIDE}; got {self.sample_size}.")
+        if not 0 <= self.head_id < len(CELEBAMASK_HQ):
+            raise ValueError(f"--head_id is an id from 0 to {len(CELEBAMASK_HQ) - 1}; got {self.head_id}.")
+        for names, maps in (("dataset", "labels"), ("validation", "validation_labels")):
+            if getattr(self, maps) and len(getattr(self, maps)) != len(getattr(self, names)):
+                raise ValueError(f"--{maps} must name one folder for each of --{names}, in the same order.")
+
+
+def labelled(
+    datasets: Sequence[str], labels: Sequence[str], split: str, parser_size: int, head_id: int
+) -> list[LabelledFaces]:
+    return [
+        LabelledFaces(dataset, maps, split, 2 * parser_size, head_id)
+        for dataset, maps in zip(datasets, labels or [None] * len(datasets), strict=True)
+    ]
 
 
 def train(options: Options, enhancer: torch.nn.Module | None) -> None:
@@ -99,18 +122,20 @@ def train(options: Options, enhancer: torch.nn.Module | None) -> None:
     model = load_parser(options.init) if options.init else make_model(options.sample_size)
     options.sample_size = model.config.sample_size
     accelerator.print(json.dumps(vars(options), default=str), flush=True)
-    faces = LabelledFaces(options.dataset, options.labels, "train", 2 * options.sample_size)
-    accelerator.print(f"{len(faces)} faces, {faces.skipped} skipped", flush=True)
+    sets = labelled(options.dataset, options.labels, "train", options.sample_size, options.head_id)
+    faces = ConcatDataset(sets)
+    accelerator.print(f"{len(faces)} faces, {sum(one.skipped for one in sets)} skipped", flush=True)
     validation = None
     if options.validation:
-        validation = LabelledFaces(
-            options.validation, options.validation_labels, "validation", 2 * options.sample_size
+        validation = ConcatDataset(
+            labelled(options.validation, options.validation_labels, "validation", options.sample_size, options.head_id)
         )
 
     length = options.steps * options.batch_size * accelerator.num_processes
     samples = Samples(faces, length, options.sample_size, options.seed)
     enhancer = enhancer and enhancer.to(accelerator.device)
-    weights = class_weights(faces.pixels) if options.class_weights == "root" else torch.ones(len(LABELS))
+    rooted = options.class_weights == "root"
+    weights = class_weights(sum(one.pixels for one in sets)) if rooted else torch.ones(len(LABELS))
     weights = weights.to(accelerator.device)
 
     def loss_of(model: torch.nn.Module, batch: list[torch.Tensor]) -> torch.Tensor:
@@ -137,13 +162,14 @@ def train(options: Options, enhancer: torch.nn.Module | None) -> None:
 
 def print_iou(options: Options, enhancer: torch.nn.Module | None) -> None:
     model = load_parser(options.evaluate)
-    faces = LabelledFaces(options.dataset, options.labels, "validation", 2 * model.config.sample_size)
+    size = model.config.sample_size
+    faces = ConcatDataset(labelled(options.dataset, options.labels, "validation", size, options.head_id))
     per_class, mean = evaluate(model, faces, enhancer)
     print(markdown_table(["mean IoU", *LABELS], [[f"{value:.3f}" for value in (mean, *per_class.tolist())]]))
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options, _ = parse_options(Options, __doc__.splitlines()[0], arguments)
+    options, _ = parse_options(Options, __doc__.splitlines()[0], arguments, several=SEVERAL)
     with explained("--enhancer", of=(OSError, ValueError)):
         enhancer = load_enhancer(options.enhancer, torch_dtype=torch.float32).eval() if options.enhancer else None
     if options.evaluate:

@@ -1,4 +1,4 @@
-"""Training a parser: aligned faces and their label maps in, a SegFormer that finds ten regions out.
+"""Training a parser: aligned faces and their label maps in, a SegFormer that finds eleven regions out.
 
 `LabelledFaces` (faces) hold pictures and label maps in the regions of `LABELS` (labels); `Samples` (samples) are made
 of them at random; `make_model`, `parser_inputs` and `parsing_loss` (network) are what is trained; `evaluate`
@@ -7,7 +7,7 @@ of them at random; `make_model`, `parser_inputs` and `parsing_loss` (network) ar
 
 from hf_faceenh.learning.parsing.evaluation import confusion_matrix, evaluate, mean_iou
 from hf_faceenh.learning.parsing.faces import LabelledFaces
-from hf_faceenh.learning.parsing.labels import CELEBAMASK_HQ, LABELS, to_label_ids
+from hf_faceenh.learning.parsing.labels import CELEBAMASK_HQ, HEAD_ID, LABELS, to_label_ids
 from hf_faceenh.learning.parsing.network import (
     STRIDE,
     class_weights,
@@ -21,6 +21,7 @@ from hf_faceenh.learning.parsing.samples import Samples
 
 __all__ = [
     "CELEBAMASK_HQ",
+    "HEAD_ID",
     "LABELS",
     "STRIDE",
     "LabelledFaces",

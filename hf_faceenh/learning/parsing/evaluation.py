@@ -2,19 +2,19 @@
 
 import torch
 import torch.nn.functional as F
+from torch.utils.data import Dataset
 from transformers import SegformerForSemanticSegmentation
 
-from hf_faceenh.learning.parsing.faces import LabelledFaces
 from hf_faceenh.learning.parsing.labels import LABELS
 from hf_faceenh.learning.parsing.network import parser_inputs
 
 
 @torch.no_grad()
 def evaluate(
-    model: SegformerForSemanticSegmentation, faces: LabelledFaces, enhancer: torch.nn.Module | None = None
+    model: SegformerForSemanticSegmentation, faces: Dataset, enhancer: torch.nn.Module | None = None
 ) -> tuple[torch.Tensor, float]:
-    """IoU of every class and their mean, of all pixels of all faces, at the size of the label maps; of the faces as
-    they are, or as an enhancer makes them."""
+    """IoU of every class and their mean, of all pixels of all labelled faces, at the size of the label maps; of the
+    faces as they are, or as an enhancer makes them."""
     training = model.training
     model.eval()
     confusion = torch.zeros(len(LABELS), len(LABELS), dtype=torch.int64)

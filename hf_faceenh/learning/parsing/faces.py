@@ -9,7 +9,7 @@ import PIL.Image
 
 from hf_faceenh.errors import explained
 from hf_faceenh.learning.data import DecodedPictures, decode, load_pictures, picture_files, undecoded
-from hf_faceenh.learning.parsing.labels import CELEBAMASK_HQ, LABELS, to_label_ids
+from hf_faceenh.learning.parsing.labels import CELEBAMASK_HQ, HEAD_ID, LABELS, to_label_ids
 
 COLUMNS = ("image", "label")
 
@@ -25,13 +25,14 @@ class LabelledFaces(DecodedPictures):
         labels: folder of the label maps of a folder of faces: PNGs of the same names, of ids of CelebAMask-HQ.
         split: of a dataset.
         largest: largest side of a picture in px.
+        head_id: the id of the rest of the head in the label maps, see `to_label_ids`.
 
     Raises:
         ValueError: with one line, where nothing usable is found, or a map has ids that CelebAMask-HQ does not have.
     """
 
-    def __init__(self, dataset: str, labels: str | None, split: str, largest: int):
-        self.name, self.largest, self._to_label_ids = labels or dataset, largest, to_label_ids()
+    def __init__(self, dataset: str, labels: str | None, split: str, largest: int, head_id: int = HEAD_ID):
+        self.name, self.largest, self._to_label_ids = labels or dataset, largest, to_label_ids(head_id)
         self._pairs = _of_folders(dataset, labels) if Path(dataset).is_dir() else _of_dataset(dataset, split)
         self.pixels = np.zeros(len(LABELS), np.int64)  # of each class
         super().__init__(len(self._pairs))

@@ -45,14 +45,35 @@ def make_model(sample_size: int) -> SegformerForSemanticSegmentation:
 def load_parser(name: str) -> SegformerForSemanticSegmentation:
     """A parser into the regions of `LABELS`, from a folder or the Hub, in float32.
 
+    One that knows fewer of them gets the others, which begin as copies of its background.
+
     Raises:
-        ValueError: in one line, where there is none.
+        ValueError: in one line, where there is none, or one that knows other regions.
     """
     with explained(f"{name}: not a SegFormer", of=(OSError, ValueError)):
         model = SegformerForSemanticSegmentation.from_pretrained(name, dtype=torch.float32)
-    if tuple(model.config.id2label.values()) != LABELS:
+    known = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
+    if not {"background"} <= set(known) <= set(LABELS):
         raise ValueError(f"{name}: expected a parser into {', '.join(LABELS)}; got {model.config.id2label}.")
-    return model
+    return model if known == LABELS else _completed(model, known)
+
+
+def _completed(model: SegformerForSemanticSegmentation, known: Sequence[str]) -> SegformerForSemanticSegmentation:
+    """The same parser, into all regions of `LABELS` in their order.
+
+    Args:
+        model: a parser into `known`.
+        known: some of `LABELS`, background among them, in any order.
+    """
+    rows = [known.index(name if name in known else "background") for name in LABELS]
+    state = model.state_dict()
+    for key in ("decode_head.classifier.weight", "decode_head.classifier.bias"):
+        state[key] = state[key][rows]
+    names = dict(enumerate(LABELS))
+    settings = model.config.to_dict() | {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    completed = SegformerForSemanticSegmentation(SegformerConfig.from_dict(settings))
+    completed.load_state_dict(state)
+    return completed
 
 
 def to_pixel_values(picture: np.ndarray) -> torch.Tensor:

@@ -8,7 +8,6 @@ import torch
 from torch.utils.data import Dataset
 
 from hf_faceenh.learning.degradation import GREY, Degradation
-from hf_faceenh.learning.parsing.faces import LabelledFaces
 from hf_faceenh.learning.parsing.labels import LABELS, MIRRORED
 
 LOSS_DOWNSCALING = 2  # label maps, and so the loss, are smaller than the input by this factor
@@ -72,9 +71,15 @@ class Samples(Dataset):
     same for any number of workers.
 
     More than half of the faces are degraded: in the pipeline a parser sees what an enhancer makes of such.
+
+    Args:
+        faces: `LabelledFaces`, or several of them as one dataset.
+        length: how many samples there are.
+        sample_size: S.
+        seed: of everything random.
     """
 
-    def __init__(self, faces: LabelledFaces, length: int, sample_size: int, seed: int):
+    def __init__(self, faces: Dataset, length: int, sample_size: int, seed: int):
         self.faces, self.length, self.sample_size, self.seed = faces, length, sample_size, seed
         self.degradation = Degradation()
         self.mirrored = np.array([LABELS.index(MIRRORED.get(name, name)) for name in LABELS], np.uint8)

@@ -6,4 +6,6 @@ def test_regions_are_mapped_by_name():
     names = {name: LABELS[table[i]] for i, name in enumerate(CELEBAMASK_HQ)}
     assert {name for name, ours in names.items() if name == ours} == set(LABELS)
     assert names["eye_g"] == "skin"
-    assert names["hair"] == names["l_ear"] == names["cloth"] == "background"
+    assert names["hat"] == names["l_ear"] == names["r_ear"] == names["ear_r"] == "hair"
+    assert LABELS[to_label_ids(head_id=CELEBAMASK_HQ.index("neck"))[CELEBAMASK_HQ.index("neck")]] == "hair"
+    assert names["neck"] == names["neck_l"] == names["cloth"] == "background"

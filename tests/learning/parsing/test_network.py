@@ -6,7 +6,43 @@ import torch
 import torch.nn.functional as F
 from labelled_faces import SIZE
 
-from hf_faceenh.learning.parsing import class_weights, parser_inputs, parsing_loss, to_pixel_values
+from hf_faceenh.learning.parsing import (
+    LABELS,
+    class_weights,
+    load_parser,
+    make_model,
+    parser_inputs,
+    parsing_loss,
+    to_pixel_values,
+)
+
+
+def saved(folder, names):
+    """A parser into the regions `names`."""
+    torch.manual_seed(0)
+    parser = make_model(SIZE)
+    parser.decode_head.classifier = torch.nn.Conv2d(parser.config.decoder_hidden_size, len(names), 1)
+    parser.config.id2label = dict(enumerate(names))
+    parser.save_pretrained(folder)
+    return parser.eval()
+
+
+@torch.no_grad()
+def test_a_parser_with_fewer_regions_gets_the_others_as_copies_of_its_background(tmp_path):
+    names = ["skin", "nose", "background", "l_eye"]
+    before, after = saved(tmp_path, names), load_parser(str(tmp_path)).eval()
+    assert tuple(after.config.id2label.values()) == LABELS and after.config.label2id["hair"] == LABELS.index("hair")
+    face = torch.rand(1, 3, SIZE, SIZE)
+    logits = dict(zip(names, before(face).logits[0], strict=True))
+    for name, found in zip(LABELS, after(face).logits[0], strict=True):
+        torch.testing.assert_close(found, logits.get(name, logits["background"]))
+
+
+@pytest.mark.parametrize("names", [["background", "skin", "moustache"], ["skin", "nose"]])
+def test_a_parser_into_other_regions_is_refused(names, tmp_path):
+    saved(tmp_path, names)
+    with pytest.raises(ValueError, match="expected a parser into background, skin"):
+        load_parser(str(tmp_path))
 
 
 def test_only_degraded_faces_go_through_the_enhancer():
