@@ -1,8 +1,10 @@
 """What can be asked of a call of the pipeline."""
 
+from numbers import Real
 from typing import get_args
 
 from hf_faceenh.fusion import Regions
+from hf_faceenh.strength import Strength
 from hf_faceenh.upscaling import UPSCALES
 
 SMALLEST_TILE = 64  # px
@@ -10,12 +12,14 @@ SMALLEST_TILE = 64  # px
 
 def check_call(
     upscale: int,
-    strength: float,
+    strength: Strength,
     min_face_size: float,
     max_faces: int | None,
     detection_threshold: float,
     face_batch_size: int,
     tile_size: int,
+    identity_limit: float | None,
+    grain: float | None,
     regions: str,
 ) -> None:
     """Checks the arguments of `FaceEnhancePipeline.__call__` that have a range.
@@ -25,8 +29,8 @@ def check_call(
     """
     if upscale not in UPSCALES:
         raise ValueError(f"upscale must be 1, 2 or 4; got {upscale!r}.")
-    if not 0 <= strength <= 1:
-        raise ValueError(f"strength must lie in [0, 1]; got {strength!r}.")
+    if not callable(strength) and not (isinstance(strength, Real) and 0 <= strength <= 1):
+        raise ValueError(f"strength must lie in [0, 1], or be a function of a face; got {strength!r}.")
     if not 0 <= detection_threshold <= 1:
         raise ValueError(f"detection_threshold must lie in [0, 1]; got {detection_threshold!r}.")
     if min_face_size < 0:
@@ -37,5 +41,9 @@ def check_call(
         raise ValueError(f"face_batch_size must be at least 1; got {face_batch_size!r}.")
     if tile_size < SMALLEST_TILE:
         raise ValueError(f"tile_size must be at least {SMALLEST_TILE} px; got {tile_size!r}.")
+    if identity_limit is not None and not identity_limit >= 0:
+        raise ValueError(f"identity_limit must be 0 or more, or None for the default; got {identity_limit!r}.")
+    if grain is not None and not 0 <= grain <= 1:
+        raise ValueError(f"grain must lie in [0, 1], or be None for as much as there is; got {grain!r}.")
     if regions not in get_args(Regions):
         raise ValueError(f'regions must be "head" or "face"; got {regions!r}.')

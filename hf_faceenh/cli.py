@@ -12,36 +12,56 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_faceenh.commands import Parser, add_pipeline_options, pipeline_options, quietly
+from hf_faceenh.commands import (
+    Parser,
+    add_pipeline_options,
+    add_saving_options,
+    pipeline_options,
+    quietly,
+    saving_options,
+)
 from hf_faceenh.errors import one_line
 from hf_faceenh.files import check_empty, why_unreadable
-from hf_faceenh.jobs import Job, enhance_one, plan, refusals, remark
+from hf_faceenh.jobs import Job, all_faces, enhance_one, plan, refusals, remark
 from hf_faceenh.loading import check_model, check_pipeline, load_pipeline, load_single
 from hf_faceenh.pictures import PICTURE_ERRORS
+from hf_faceenh.provenance import version
 from hf_faceenh.results import read_results
+from hf_faceenh.sources import STREAM, find, passed_over
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
 
 def enhance(args: argparse.Namespace) -> int:
-    jobs = plan(args.pictures, args.output, args.compare, args.save_faces)
+    pictures, over = find(args.pictures, args.output)
+    jobs = plan(pictures, args.output, args.compare, args.save_faces)
+    if args.json and jobs[0].result is None:
+        raise ValueError("--json and the picture would both go to the standard output. Name a file with -o.")
     check_pipeline(args.model)
-    refused = refusals(jobs, args.overwrite)
-    pipe = None if refused else load_pipeline(args.model, args.device, args.dtype)
+    done = {job for job in jobs if args.skip_existing and job.is_done()}
+    to_do = [job for job in jobs if job not in done]
+    refused = refusals(to_do, args.overwrite or args.skip_existing)
+    pipe = load_pipeline(args.model, args.device, args.dtype) if to_do and not refused else None
     if pipe:
         pipe.set_progress_bar_config(disable=len(jobs) > 1)
-    options = pipeline_options(args)
+    options, saving = pipeline_options(args), saving_options(args)
     failed, start = 0, time.perf_counter()
     with _progress(jobs) as bar:
         write = getattr(bar, "write", print)
         for job in bar:
-            record: dict[str, Any] = {"input": str(job.picture), "output": str(job.result)}
+            record: dict[str, Any] = {"input": str(job.picture), "output": str(job.result or STREAM)}
+            said = None
             try:
                 if job in refused:
                     raise refused[job]
-                record |= enhance_one(pipe, job, options, args.overwrite)
-                said = remark(record["faces"])
+                if job in done:
+                    record["skipped"] = True
+                else:
+                    record |= enhance_one(pipe, job, options, saving, args.overwrite, keep=args.skip_existing)
+                    said = "; ".join(filter(None, (record.get("remark"), remark(all_faces(record)))))
+            except BrokenPipeError:
+                raise
             except PICTURE_ERRORS as error:
                 said = record["error"] = one_line(error)
                 failed += 1
@@ -49,9 +69,23 @@ def enhance(args: argparse.Namespace) -> int:
                 write(_named(job.picture, said), file=sys.stderr)
             if args.json:
                 print(json.dumps(record), flush=True)
-    written, seconds = f"{len(jobs) - failed} of {len(jobs)} pictures", time.perf_counter() - start
-    print(f"{written} written to {args.output} in {seconds:.1f} s, {failed} failed", file=sys.stderr)
+    if over:
+        print(passed_over(over), file=sys.stderr)
+    written, seconds = f"{len(to_do) - failed} of {len(jobs)} pictures", time.perf_counter() - start
+    there = f"{len(done)} already there, " if done else ""
+    place = _place(jobs, args.output)
+    print(f"{written} written to {place} in {seconds:.1f} s, {there}{failed} failed", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _place(jobs: list[Job], output: str | None) -> str:
+    """Where the results are, in words."""
+    if jobs[0].result is None:
+        return "the standard output"
+    if output is not None or len(jobs) == 1:
+        return output or str(jobs[0].result)
+    folders = {job.result.parent for job in jobs}
+    return f"{len(folders)} folders" if len(folders) > 1 else str(folders.pop())
 
 
 def _progress(jobs: list[Job]) -> "contextlib.AbstractContextManager[list[Job] | tqdm]":
@@ -117,13 +151,7 @@ class Version(argparse.Action):
     """Looks up the version only when it is asked for: the look-up takes as long as the rest of the start."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        import importlib.metadata
-
-        try:
-            version = importlib.metadata.version("hf-faceenh")
-        except importlib.metadata.PackageNotFoundError:
-            version = "(not installed)"
-        print(parser.prog, version)
+        print(parser.prog, version() or "(not installed)")
         parser.exit()
 
 
@@ -135,16 +163,21 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("enhance", help="enhance the faces of photographs, and super-resolve the rest")
     command.set_defaults(run=enhance)
     add = command.add_argument
-    add("pictures", nargs="+", metavar="PICTURE|FOLDER|GLOB", help="a URL will do; folders are walked")
-    add("-o", "--output", required=True, metavar="OUT", help="a file for one picture, or a folder, made if missing")
+    pictures = "a URL will do, and - is the standard input; folders are walked"
+    add("pictures", nargs="+", metavar="PICTURE|FOLDER|GLOB", help=pictures)
+    out = "a file for one picture, a folder, made if missing, or - (the standard output); default: NAME_enhanced"
+    add("-o", "--output", metavar="OUT", help=out)
     add("--model", metavar="ID_OR_FOLDER", help="a pipeline, or a folder with one model that convert made")
     add_pipeline_options(command)
+    add_saving_options(command)
     add("--save-faces", action="store_true", help="also write the crops of all faces, before and after, into faces/")
     add("--compare", action="store_true", help="also write a before/after picture, NAME_compare")
     add("--json", action="store_true", help="print one JSON line per picture")
     add("--device", default="auto", choices=("auto", "cuda", "mps", "cpu"))
     add("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
+    add = command.add_mutually_exclusive_group().add_argument
     add("--overwrite", action="store_true", help="replace files that exist")
+    add("--skip-existing", action="store_true", help="go on after an interruption: leave files that exist as they are")
 
     command = commands.add_parser("convert", help="convert a published checkpoint into a folder for --model")
     command.set_defaults(run=convert)

@@ -1,8 +1,10 @@
 """What the package's command lines share: how options are spelled, the pipeline's options, one line for a mistake."""
 
 import argparse
+import contextlib
 import logging
 import math
+import os
 import re
 import sys
 import warnings
@@ -10,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hf_faceenh.errors import one_line
+from hf_faceenh.provenance import line
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,15 +54,45 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
     add("--max-faces", type=number(int, 0), metavar="N", help="enhance only the N largest faces of a picture")
     add("--regions", choices=("head", "face"), default="head", help="what is taken of an enhanced face (head)")
     add("--min-face-size", type=number(float, 0), metavar="PX", help="leave faces with a smaller crop alone")
+    add(
+        "--identity-limit",
+        type=number(float, 0),
+        metavar="D",
+        help="how different from the photograph's a face recognizer may find an enhanced face: one that is too "
+        "different is held back, or left alone; inf enhances all",
+    )
+    add(
+        "--max-face-size",
+        type=number(float, 0),
+        metavar="PX",
+        help="leave faces with a larger crop alone; inf: none (by default the detail decides that a face has)",
+    )
+    add("--grain", type=number(float, 0, 1), help="how much of its own grain the picture has (faces like the rest)")
 
 
 def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of the pipeline's call that the command line gives."""
     options = {name: getattr(args, name) for name in ("upscale", "strength", "aligned", "max_faces", "regions")}
     options["restore_background"] = not args.no_background
-    if args.min_face_size is not None:
-        options["min_face_size"] = args.min_face_size
+    for name in ("min_face_size", "max_face_size", "identity_limit", "grain"):
+        if getattr(args, name) is not None:
+            options[name] = getattr(args, name)
     return options
+
+
+def add_saving_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that become arguments of `FaceImageProcessor.save`; `saving_options` reads them."""
+    add = parser.add_argument
+    quality = "of JPEG, WebP and AVIF, 1 to 100 (95, and JPEG no coarser than the input)"
+    add("--quality", type=number(int, 1, 100), metavar="N", help=quality)
+    unsaid = "do not note in the metadata that the picture was enhanced, by what and with which settings"
+    add("--no-provenance", action="store_true", help=unsaid)
+
+
+def saving_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments of `save` that the command line gives."""
+    provenance = None if args.no_provenance else line(args.model, pipeline_options(args))
+    return {"quality": args.quality, "provenance": provenance}
 
 
 def quietly(command: Callable[[], int]) -> int:
@@ -72,6 +105,10 @@ def quietly(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("hf-faceenh: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output wants no more of it
+        with contextlib.suppress(OSError):  # or Python would say so when it flushes the rest at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a shell says of a program that SIGPIPE ended
     except (ValueError, TypeError, OSError) as error:
         print(f"hf-faceenh: {one_line(error)}", file=sys.stderr)
         return 1

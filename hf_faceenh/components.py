@@ -22,6 +22,8 @@ def gmac(role: str, model: torch.nn.Module) -> str:
     """Billions of multiply-accumulates per face or per megapixel, depending on the network's role."""
     if role in ("enhancer", "parser"):
         unit, side, share = "face", getattr(model.config, "sample_size", PARSER_SIZE), 1
+    elif role == "recognizer":
+        unit, side, share = "face", model.config.image_size, 1
     elif role in ("detector", "super_resolver"):
         unit, side, share = "megapixel", 1024, 1e6 / 1024**2
     else:

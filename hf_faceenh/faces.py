@@ -10,12 +10,12 @@ from diffusers.utils import logging
 from PIL import Image
 
 from hf_faceenh.alignment import crop_faces, for_upscaled, scale_of, similarity_transform
+from hf_faceenh.detail import measure
 from hf_faceenh.models import FaceDetections, FaceDetector
 
 logger = logging.get_logger(__name__)
 
-# A face with more pixels than the enhancer gives loses detail; up to this factor, what it gains outweighs the loss.
-LARGEST_FACE = 1.25
+CROP = 1.5  # side of an aligned crop in sides of the detector's box, the longer one
 
 
 class FaceChoiceError(ValueError):
@@ -27,17 +27,27 @@ class Reason(StrEnum):
 
     NOT_CHOSEN = "not_chosen", "not chosen (only_faces)"
     TOO_SMALL = "too_small", "too small: its crop is {size:.0f} px wide, less than min_face_size {limit:g}"
-    SHARP_ENOUGH = "sharp_enough", "sharp enough: its crop is {size:.0f} px wide, more than max_face_size {limit:g}"
+    TOO_LARGE = "too_large", "too large: its crop is {size:.0f} px wide, more than max_face_size {limit:g}"
+    SHARP_ENOUGH = (
+        "sharp_enough",
+        "sharp enough: it has detail of about {size:.0f} px, more than the enhancer's {limit:g}",
+    )
     SURPLUS = "surplus", "not among the {limit} largest (max_faces)"
+    IDENTITY = (
+        "identity",
+        "enhanced, it would no longer look like the same person: identity distance {distance:.2f}, more than "
+        "identity_limit {limit:g} even with little strength",
+    )
 
     def __new__(cls, value: str, template: str):
         member = str.__new__(cls, value)
         member._value_, member.template = value, template
         return member
 
-    def sentence(self, size: float | None = None, limit: float | None = None) -> str:
-        """What a user is told; `size` is the side of the crop in px, `limit` the bound that it missed."""
-        return self.template.format(size=size, limit=limit)
+    def sentence(self, size: float | None = None, limit: float | None = None, distance: float | None = None) -> str:
+        """What a user is told; `size` is the side of the crop (of `SHARP_ENOUGH`: its detail) in px, `limit` the bound
+        that it missed, `distance` the identity distance."""
+        return self.template.format(size=size, limit=limit, distance=distance)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,12 +61,18 @@ class EnhancedFace:
         score: the detector's, in [0, 1].
         transform: `[2, 3]`, px of the photograph → px of the crop.
         size: side of the crop in px of the photograph.
+        detail: side in px at which all the detail fits that the crop really has, grain aside; far less than `size` if
+            the face is blurred. See `detail.measure`.
         crop: the aligned face as the enhancer saw it, of side `sample_size`, in the call's `output_type`.
         enhanced: the same, enhanced; `None` if it was left alone.
         parsing: label id of every pixel of `enhanced`, `[S, S]` uint8, ids as in `parser.config.id2label`.
         mask: how much of each pixel went into the result, `[S, S]` float32 in [0, 1].
         left_alone: why the face was not enhanced, in one sentence; `None` if it was.
         reason: the same for a program.
+        strength: how much of the enhanced face the result took, in [0, 1]; 0 if it was left alone.
+        held_back: why `strength` is less than was asked for, in one sentence; `None` if it is not.
+        identity_distance: how different the recognizer finds the face in the result from `crop`, the one that came in:
+            0 is no difference; `likeness` has the words for it. `None` if it was left alone, or nobody looked.
     """
 
     box: tuple[float, float, float, float]
@@ -64,21 +80,28 @@ class EnhancedFace:
     score: float
     transform: np.ndarray
     size: float
+    detail: float | None = None
     crop: Image.Image | np.ndarray | torch.Tensor | None = None
     enhanced: Image.Image | np.ndarray | torch.Tensor | None = None
     parsing: np.ndarray | None = None
     mask: np.ndarray | None = None
     left_alone: str | None = None
     reason: Reason | None = None
+    strength: float = 0.0
+    held_back: str | None = None
+    identity_distance: float | None = None
 
 
 Show = Callable[[torch.Tensor], Image.Image | np.ndarray | torch.Tensor]  # [3, S, S] → the call's `output_type`
 Found = tuple[list[EnhancedFace], torch.Tensor]  # records without pictures, and transforms [N, 2, 3]
 
 
-def find_faces(detector: FaceDetector, pixels: torch.Tensor, size: int, threshold: float) -> Found:
-    """The faces of `[3, H, W]` that score at least `threshold`, and the transforms to aligned crops of side `size`."""
-    detections = detector.detect(pixels, threshold)
+def find_faces(detector: FaceDetector, pixels: torch.Tensor, size: int, threshold: float, min_size: float) -> Found:
+    """The faces of `[3, H, W]` that score at least `threshold`, and the transforms to aligned crops of side `size`.
+
+    A large picture is looked at as closely as faces need whose crop has `min_size` px of the picture.
+    """
+    detections = detector.detect(pixels, threshold, min_size / CROP)
     if not len(detections):
         logger.warning("No face found; the picture is super-resolved only.")
         return [], pixels.new_zeros(0, 2, 3)
@@ -117,11 +140,18 @@ def _records(detections: FaceDetections, transforms: torch.Tensor, size: int) ->
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Which faces are enhanced; sizes are sides of the crop in px of the photograph."""
+    """Which faces are enhanced; sizes are sides of the crop in px of the photograph, detail as in `EnhancedFace`."""
 
     min_size: float
-    max_size: float
+    max_size: float | None
     max_faces: int | None
+    max_detail: float | None = None
+
+
+def measured(faces: Sequence[EnhancedFace], pixels: torch.Tensor) -> list[EnhancedFace]:
+    """The records of the photograph `[3, H, W]` with the detail of each face."""
+    found = [measure(pixels, face.transform, face.size) for face in faces]
+    return [replace(face, detail=detail.side) for face, detail in zip(faces, found, strict=True)]
 
 
 def choices(only_faces: Sequence[Sequence[int]] | None, pictures: int) -> Sequence[Sequence[int] | None]:
@@ -155,17 +185,19 @@ def choose(faces: Sequence[EnhancedFace], only: Sequence[int] | None, limits: Li
 
     def checked(index: int, face: EnhancedFace) -> EnhancedFace:
         if only is not None and index not in only:
-            return _left_alone(face, Reason.NOT_CHOSEN)
+            return left_alone(face, Reason.NOT_CHOSEN)
         if face.size < limits.min_size:
-            return _left_alone(face, Reason.TOO_SMALL, limits.min_size)
-        if face.size > limits.max_size:
-            return _left_alone(face, Reason.SHARP_ENOUGH, limits.max_size)
+            return left_alone(face, Reason.TOO_SMALL, limits.min_size)
+        if limits.max_size is not None and face.size > limits.max_size:
+            return left_alone(face, Reason.TOO_LARGE, limits.max_size)
+        if limits.max_detail is not None and face.detail > limits.max_detail:
+            return left_alone(face, Reason.SHARP_ENOUGH, limits.max_detail)
         return face
 
     faces = [checked(index, face) for index, face in enumerate(faces)]
     by_size = sorted(wanted(faces), key=lambda index: faces[index].size, reverse=True)
     for index in by_size[limits.max_faces :] if limits.max_faces is not None else ():
-        faces[index] = _left_alone(faces[index], Reason.SURPLUS, limits.max_faces)
+        faces[index] = left_alone(faces[index], Reason.SURPLUS, limits.max_faces)
     return faces
 
 
@@ -174,8 +206,12 @@ def wanted(faces: Sequence[EnhancedFace]) -> list[int]:
     return [index for index, face in enumerate(faces) if face.reason is None]
 
 
-def _left_alone(face: EnhancedFace, reason: Reason, limit: float | None = None) -> EnhancedFace:
-    return replace(face, left_alone=reason.sentence(face.size, limit), reason=reason)
+def left_alone(
+    face: EnhancedFace, reason: Reason, limit: float | None = None, distance: float | None = None
+) -> EnhancedFace:
+    """The record of a face that is not enhanced; for `limit` and `distance` see `Reason.sentence`."""
+    size = face.detail if reason is Reason.SHARP_ENOUGH else face.size
+    return replace(face, left_alone=reason.sentence(size, limit, distance), reason=reason, strength=0.0)
 
 
 def crop_both(

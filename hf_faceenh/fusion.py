@@ -23,6 +23,8 @@ HEAD_REGIONS = FACE_REGIONS | {"hair", "hat", "l_ear", "r_ear", "ear_r"}
 FEATHER, BORDER = 0.03, (0.02, 0.10)
 HEAD_FEATHER, HEAD_BORDER = 0.05, (0.0, 0.20)
 STRIP = 2_000_000  # pixels of the photograph that are fused at once
+REACH = 2  # px of a mask to either side of a bicubic sample
+FAINTEST = 0.05  # a mask that is nowhere above this shows no face
 
 
 def face_labels(id2label: Mapping[int, str], regions: Regions = "face") -> list[int]:
@@ -119,7 +121,7 @@ def fuse(
         masks: `[1, m, m]` in [0, 1] each, over the same square as its face.
         transforms: `[2, 3]` each, px of the photograph → px of a crop that is scaled to side 1.
     """
-    windows = [_window(photo, transform) for transform in transforms]
+    windows = [_window(photo, mask, transform) for mask, transform in zip(masks, transforms, strict=True)]
     rows = max(1, STRIP // photo.shape[2])
     at_hand: dict[int, torch.Tensor] = {}
     for top in range(0, photo.shape[1], rows):
@@ -133,6 +135,30 @@ def fuse(
         layers = [_Layer(at_hand[index], masks[index], transforms[index], window) for index, window in here.items()]
         _fuse_strip(photo, top, bottom, layers)
     return photo.clamp_(0, 1)
+
+
+def coverage(
+    masks: Sequence[torch.Tensor], transforms: Sequence[torch.Tensor], like: torch.Tensor, top: int = 0
+) -> torch.Tensor:
+    """Where `fuse` lays faces, whatever their strength: 1 inside a face, 0 outside all of them.
+
+    Args:
+        masks, transforms: as for `fuse`.
+        like: `[C, h, W]`, rows of a photograph.
+        top: the first of these rows.
+
+    Returns:
+        `[1, h, W]` in [0, 1].
+    """
+    share = torch.zeros_like(like[:1])
+    down = torch.tensor([0.0, top])
+    for mask, transform in zip(masks, transforms, strict=True):
+        shifted = torch.cat([transform[:, :2], transform_points(transform, down.to(transform)[None]).T], dim=1)
+        mask = mask / mask.max().clamp(min=FAINTEST)
+        window = _window(share, mask, shifted)
+        here = _part(share, window)
+        here.copy_(torch.maximum(here, _place(mask, shifted, window)))
+    return share
 
 
 Window = tuple[int, int, int, int]  # x1, y1, x2, y2 in px of the photograph
@@ -161,14 +187,25 @@ def _fuse_strip(photo: torch.Tensor, top: int, bottom: int, layers: Sequence[_La
         _part(photo, layer.window).add_(change)
 
 
-def _window(photo: torch.Tensor, transform: torch.Tensor) -> Window:
-    """The smallest window of the photograph that holds all of the crop's square that lies on it."""
-    square = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], device=transform.device)
+def _window(photo: torch.Tensor, mask: torch.Tensor, transform: torch.Tensor) -> Window:
+    """The smallest window of the photograph that holds all of the crop's square that the mask lets through."""
+    x1, y1, x2, y2 = (edge / mask.shape[-1] for edge in _bounds(mask[0]))
+    square = torch.tensor([[x1, y1], [x2, y1], [x1, y2], [x2, y2]], device=transform.device)
     corners = transform_points(invert(transform), square)
     limit = torch.tensor([photo.shape[2], photo.shape[1]], device=corners.device)
     low = corners.amin(dim=0).floor().clamp(min=0).minimum(limit - 1)
     high = corners.amax(dim=0).ceil().minimum(limit).maximum(low + 1)
     return (*(int(v) for v in low), *(int(v) for v in high))
+
+
+def _bounds(mask: torch.Tensor) -> Window:
+    """Where a mask `[m, m]` lets something through, and what bicubic samples see beyond that; in px of the mask."""
+    spans = []
+    for along in (mask.amax(dim=0), mask.amax(dim=1)):
+        there = along.nonzero().flatten().tolist() or [0]
+        spans.append((max(there[0] - REACH, 0), min(there[-1] + 1 + REACH, len(mask))))
+    (x1, x2), (y1, y2) = spans
+    return x1, y1, x2, y2
 
 
 def _place(crop: torch.Tensor, transform: torch.Tensor, window: Window) -> torch.Tensor:

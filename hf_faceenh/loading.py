@@ -25,6 +25,7 @@ ROLES = {
     "FaceDetector": "detector",
     "SegformerForSemanticSegmentation": "parser",
     "SuperResolver": "super_resolver",
+    "FaceRecognizer": "recognizer",
 }
 INDEX = "model_index.json"  # which makes a folder a pipeline's
 

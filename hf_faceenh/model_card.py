@@ -10,7 +10,6 @@ from huggingface_hub import ModelCard
 from torch import nn
 
 from hf_faceenh.components import component_rows
-from hf_faceenh.faces import LARGEST_FACE
 from hf_faceenh.learning.tables import INPUT, METRICS, Metric, markdown_table, model_index_results
 from hf_faceenh.models.costs import parameter_count
 from hf_faceenh.pipeline import FaceEnhancePipeline
@@ -59,8 +58,7 @@ def model_card(
         dataset=dataset,
         evaluation=evaluation(results, rows) if rows else None,
         example=EXAMPLE if pipeline.detector is not None else None,
-        politicians=bool(bundled - {"detector"}),
-        largest_face=round(LARGEST_FACE * pipeline.enhancer.config.sample_size),
+        politicians=bool(bundled - {"detector", "recognizer"}),
         sample_size=pipeline.enhancer.config.sample_size,
         unclear=unclear,
     )

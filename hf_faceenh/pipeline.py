@@ -14,14 +14,19 @@ from transformers import PreTrainedModel
 
 from hf_faceenh.alignment import for_upscaled
 from hf_faceenh.arguments import check_call
+from hf_faceenh.denoising import with_less_grain
 from hf_faceenh.enhancing import enhance, parse
-from hf_faceenh.faces import LARGEST_FACE, EnhancedFace, Limits, choices, choose, find_faces, whole_picture
-from hf_faceenh.fusion import Regions, fuse, region_mask
-from hf_faceenh.models import FaceDetector, SuperResolver
+from hf_faceenh.faces import EnhancedFace, Limits, choices, choose, find_faces, measured, whole_picture
+from hf_faceenh.fusion import Regions, coverage, fuse, region_mask
+from hf_faceenh.graining import match_grain
+from hf_faceenh.likeness import IDENTITY_LIMIT, keep_likeness
+from hf_faceenh.models import FaceDetector, FaceRecognizer, SuperResolver
 from hf_faceenh.pictures import FaceImageProcessor, ImageInfo, LoadedImage, Picture
 from hf_faceenh.pictures.output import check_output_type
 from hf_faceenh.progress import Tally
+from hf_faceenh.recognition import check_recognizer
 from hf_faceenh.serialization import SavedPipelineMixin
+from hf_faceenh.strength import Strength
 from hf_faceenh.upscaling import ShownFaces, Upscaler
 from hf_faceenh.window import PIXELS, Face, Photograph, walk
 
@@ -51,6 +56,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         detector: `FaceDetector`; not needed for faces that come aligned.
         super_resolver: `SuperResolver`; without it, pictures are upscaled with bicubic interpolation.
         image_processor: reads and gives back pictures; `FaceImageProcessor()` by default.
+        recognizer: tells whether an enhanced face is still of the same person; without it, nobody looks.
 
     Example:
         ```python
@@ -64,8 +70,8 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         ```
     """
 
-    model_cpu_offload_seq = "detector->super_resolver->enhancer->parser"
-    _optional_components = ["detector", "super_resolver", "image_processor"]
+    model_cpu_offload_seq = "detector->super_resolver->enhancer->parser->recognizer"
+    _optional_components = ["detector", "super_resolver", "image_processor", "recognizer"]
 
     def __init__(
         self,
@@ -74,6 +80,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         detector: FaceDetector | None = None,
         super_resolver: SuperResolver | None = None,
         image_processor: FaceImageProcessor | None = None,
+        recognizer: FaceRecognizer | None = None,
     ):
         super().__init__()
         self.register_modules(
@@ -82,6 +89,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             detector=detector,
             super_resolver=super_resolver,
             image_processor=image_processor or FaceImageProcessor(),
+            recognizer=recognizer and recognizer.to(memory_format=torch.channels_last),
         )
 
     @torch.no_grad()
@@ -89,7 +97,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         self,
         image: Picture | LoadedImage | Sequence[Picture | LoadedImage],
         upscale: int = 2,
-        strength: float = 1.0,
+        strength: Strength = 1.0,
         aligned: bool = False,
         restore_background: bool = True,
         min_face_size: float = 32,
@@ -99,6 +107,8 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         detection_threshold: float = 0.5,
         face_batch_size: int = 8,
         tile_size: int = 512,
+        identity_limit: float | None = None,
+        grain: float | None = None,
         regions: Regions = "head",
         output_type: str = "pil",
         return_dict: bool = True,
@@ -108,25 +118,35 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         Args:
             image: one picture or several of any sizes; see `FaceImageProcessor.load` for the kinds.
             upscale: how many times larger the result is: 1, 2 or 4.
-            strength: 1 takes the enhanced face, 0 the photograph's own; in between a mixture.
+            strength: 1 takes the enhanced face, 0 the photograph's own; in between a mixture. Or a function that gives
+                it for each face, `strength(face)` with the face's `EnhancedFace` record (its pictures are not there
+                yet).
             aligned: the pictures are square, aligned crops of one face each: the result is the enhanced crop, of side
                 `sample_size` × `upscale` (or, left alone, of the crop's side × `upscale`).
             restore_background: whether what is not face goes through the super-resolver, or only bicubic
                 interpolation.
             min_face_size: a face whose aligned crop, about twice the face's height, has a smaller side in px of the
-                photograph is left alone.
-            max_face_size: likewise one with a larger side; 1.25 × the enhancer's `sample_size` by default, as larger
-                faces have more detail than the enhancer gives; no limit for aligned crops, whose caller chose.
-                `float("inf")` enhances all.
+                photograph is left alone; in a large photograph it may not be found. The larger it is, the less time
+                the search takes.
+            max_face_size: likewise one with a larger side. By default a face's detail decides, however many pixels it
+                has: one that has more than fits into the enhancer's `sample_size` is left alone, unless it came as
+                an aligned crop, whose caller chose. `float("inf")` enhances all.
             max_faces: enhance only so many, the largest, of each picture.
-            only_faces: for every picture the faces to enhance, by their indices in the output's `faces`; all by
-                default.
+            only_faces: for every picture the faces to enhance, by their indices in the output's `faces` (at the same
+                `min_face_size`); all by default.
             detection_threshold: the lowest score that makes a face, in [0, 1].
             face_batch_size: faces that go through enhancer and parser at once.
             tile_size: side in px of the tiles that go through the super-resolver one by one.
+            identity_limit: how different from the face that came in the pipeline's recognizer may find the face in the
+                result: where it is too different, its strength is lowered step by step, and if that is not enough it
+                is left alone. By default `likeness.IDENTITY_LIMIT`, if there is a recognizer. `float("inf")`
+                enhances all.
+            grain: how much of the photograph's own grain the result has, on faces and around them: 0 as little as can
+                be, 1 all of it. By default what is around the faces keeps what it has, and the faces get as much.
+                Pictures without grain, and aligned crops, never get any.
             regions: what is taken of an enhanced face: "head", with hair, beard, ears, hat and glasses, or "face",
                 which ends at the hairline. Of a parser without such regions, always the face.
-            output_type: "pil", "np" or "pt".
+            output_type: "pil", "np", "pt", or "deep": as "pil", but 16-bit colour as uint16 `HxWxC`.
             return_dict: return a `FaceEnhanceOutput`; else a tuple of its two entries.
             callback: called as `callback(stage, done, total)` when a stage begins and after each of its steps:
                 "detecting" counts pictures, "super-resolving" the tiles of one picture, "enhancing" the faces of all
@@ -139,14 +159,23 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         """
         # 0. Check inputs
         check_call(
-            upscale, strength, min_face_size, max_faces, detection_threshold, face_batch_size, tile_size, regions
+            upscale,
+            strength,
+            min_face_size,
+            max_faces,
+            detection_threshold,
+            face_batch_size,
+            tile_size,
+            identity_limit,
+            grain,
+            regions,
         )
         check_output_type(output_type)
-        self._prepare_models(aligned)
+        self._prepare_models(aligned, identity_limit)
         device, size = self._execution_device, self.enhancer.config.sample_size
-        if max_face_size is None:
-            max_face_size = float("inf") if aligned else LARGEST_FACE * size
-        limits = Limits(min_face_size, max_face_size, max_faces)
+        by_detail = max_face_size is None and not aligned  # else the caller chose
+        limits = Limits(min_face_size, max_face_size, max_faces, max_detail=size if by_detail else None)
+        identity_limit = IDENTITY_LIMIT if identity_limit is None else identity_limit
         upscaler = Upscaler(self.super_resolver, tile_size)
         around = upscaler if restore_background else Upscaler(None, tile_size)  # for what is not face
         show = partial(self._show, output_type=output_type)
@@ -159,12 +188,13 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         del pictures  # `photographs` alone holds them, each until it is done
 
         # 2. Find and align the faces, and choose those to enhance
-        find = whole_picture if aligned else partial(find_faces, self.detector, threshold=detection_threshold)
+        search = partial(find_faces, self.detector, threshold=detection_threshold, min_size=min_face_size)
+        find = whole_picture if aligned else search
         found = Tally(partial(report, "detecting"), len(photographs))
         for photograph, only in zip(photographs, asked_for, strict=True):
             found.begin()
             faces, photograph.transforms = find(photograph.pixels.to(device), size=size)  # [N, 2, 3]
-            photograph.faces = choose(faces, only, limits)
+            photograph.faces = choose(measured(faces, photograph.pixels), only, limits)
             found.add()
 
         tiles = sum(around.tile_count(*one.pixels.shape[1:], upscale) for one in photographs if not one.is_crop)
@@ -181,7 +211,9 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             def super_resolve(photograph: Photograph) -> None:
                 photograph.pixels = photograph.pixels.to(device)
                 if not photograph.is_crop:
-                    photograph.upscaled = around(photograph.pixels, upscale, on_tile)  # [3, uH, uW]
+                    pixels = with_less_grain(photograph.pixels, grain)  # [3, H, W]
+                    photograph.upscaled = around(pixels, upscale, on_tile)  # [3, uH, uW]
+                    del pixels
                 photograph.show_left_alone(size, show)
                 enhanced.begin()
 
@@ -191,7 +223,16 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 faces = enhance(self.enhancer, crops)  # [B, 3, S, S]
                 probabilities = parse(self.parser, faces)  # [B, L, S, S]
                 labels = probabilities.argmax(dim=1).to(torch.uint8)  # [B, S, S]
-                masks = strength * region_mask(probabilities, self.parser.config.id2label, regions)  # [B, 1, S, S]
+                masks = region_mask(probabilities, self.parser.config.id2label, regions)  # [B, 1, S, S]
+                strengths = [photograph.decide_strength(index, strength) for photograph, index in batch]
+                if self.recognizer is not None:
+                    shares = torch.ones_like(masks) if aligned else masks  # a crop's result is all of the face
+                    likenesses = keep_likeness(self.recognizer, crops, faces, shares, strengths, identity_limit)
+                    strengths = [
+                        photograph.judge(index, likeness, identity_limit)
+                        for (photograph, index), likeness in zip(batch, likenesses, strict=True)
+                    ]
+                masks *= masks.new_tensor(strengths)[:, None, None, None]
                 for (photograph, index), *made in zip(batch, crops, faces, labels, masks, strict=True):
                     photograph.add(index, *made, show)
                 bar.update(len(batch))
@@ -200,11 +241,15 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             for photograph in walk(photographs, super_resolve, work_on, face_batch_size, PIXELS // upscale**2):
                 # 5. Fuse
                 if photograph.is_crop:
-                    result = self._blend(photograph, upscale, strength, upscaler, report)  # [3, uS, uS]
+                    result = self._blend(photograph, upscale, upscaler, report)  # [3, uS, uS]
                 else:
+                    if photograph.upscaled is None:  # an aligned crop that was left alone after all
+                        photograph.upscaled = around(photograph.pixels, upscale, on_tile)
                     result = self._fuse(photograph, upscale, upscaler, report)  # [3, uH, uW]
+                    result = self._match_grain(result, photograph, grain)
 
                 # 6. Give back
+                result = photograph.toned(result)
                 records.append(photograph.records(show))  # first: they need less memory than the tensors they are from
                 images.append(self.image_processor.to_output(result, photograph.picture, output_type))
                 del photograph, result  # a result may have a gigabyte: it must not wait for the next one
@@ -214,13 +259,20 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             return images, records
         return FaceEnhanceOutput(images=images, faces=records)
 
-    def _prepare_models(self, aligned: bool) -> None:
+    def _prepare_models(self, aligned: bool, identity_limit: float | None) -> None:
         if self.detector is None and not aligned:
             raise ValueError(
                 "The pipeline has no detector, so it cannot find faces. Pass aligned=True for aligned crops, or load "
                 "the pipeline with a detector."
             )
-        for name in ("enhancer", "parser", "detector", "super_resolver"):
+        if self.recognizer is not None:
+            check_recognizer(self.recognizer)
+        elif identity_limit not in (None, float("inf")):
+            raise ValueError(
+                "The pipeline has no recognizer, so it cannot keep to an identity_limit. Leave it out, or load the "
+                "pipeline with a recognizer."
+            )
+        for name in ("enhancer", "parser", "detector", "super_resolver", "recognizer"):
             model = getattr(self, name)
             if model is None:
                 continue
@@ -240,12 +292,19 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         to_unit = for_upscaled(transforms, upscale) / self.enhancer.config.sample_size  # px of the result → side 1
         return fuse(photograph.upscaled, faces, photograph.masks, list(to_unit))
 
-    def _blend(
-        self, photograph: Photograph, upscale: int, strength: float, upscaler: Upscaler, report: Callable
-    ) -> torch.Tensor:
+    def _match_grain(self, result: torch.Tensor, photograph: Photograph, grain: float | None) -> torch.Tensor:
+        """The result with the grain that is wanted on faces and around them, `[3, uH, uW]`; in its place."""
+        to_unit = photograph.transforms[photograph.wanted] / self.enhancer.config.sample_size
+
+        def inside(rows: torch.Tensor, top: int, factor: float) -> torch.Tensor:
+            return coverage(photograph.masks, list(for_upscaled(to_unit, factor)), rows, top)
+
+        return match_grain(result, photograph.pixels, inside, grain)
+
+    def _blend(self, photograph: Photograph, upscale: int, upscaler: Upscaler, report: Callable) -> torch.Tensor:
         """An aligned crop's one face, `[3, uS, uS]`."""
         (crop,) = photograph.crop(0, self.enhancer.config.sample_size)
-        blend = crop + strength * (photograph.enhanced_face(0) - crop)  # [3, S, S]
+        blend = crop + photograph.faces[0].strength * (photograph.enhanced_face(0) - crop)  # [3, S, S]
         return upscaler.enhanced_face(blend, upscale, partial(report, "super-resolving"))
 
     def _show(self, pixels: torch.Tensor, output_type: str) -> Image.Image | np.ndarray | torch.Tensor:

@@ -2,12 +2,16 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from hf_faceenh.faces import EnhancedFace, Show, crop_both, filled_in, wanted
+from hf_faceenh.likeness import Likeness, judged
 from hf_faceenh.pictures import LoadedImage
+from hf_faceenh.pictures.alpha import continued
+from hf_faceenh.strength import Strength, strength_of
+from hf_faceenh.tones import Tone, as_grey, find_tone
 
 LEVELS = 65535  # of a value in 16 bits
 PIXELS = 16_000_000  # of the results of all photographs on their way; one alone may have more
@@ -20,7 +24,10 @@ class Photograph:
     Args:
         picture: as it was read.
         aligned: whether it is the aligned crop of one face.
-        pixels: `[3, H, W]`, those of `picture`, on the device that works on them.
+        tone: the one tone of a picture without colours, which is `picture` in grey until its results get the tone
+            back; `None` for one in colour.
+        pixels: `[3, H, W]`, those of `picture`, with colours continued under transparent ones, on the device that
+            works on them.
         faces: a record for every face, which is filled in on the way.
         transforms: `[N, 2, 3]`, px of the picture → px of the crops.
         upscaled: `[3, uH, uW]`; `None` where the result is the face alone.
@@ -30,6 +37,7 @@ class Photograph:
 
     picture: LoadedImage
     aligned: bool = False
+    tone: Tone | None = field(init=False)
     pixels: torch.Tensor = field(init=False)
     faces: list[EnhancedFace] = field(default_factory=list)
     transforms: torch.Tensor | None = None
@@ -38,7 +46,10 @@ class Photograph:
     masks: list[torch.Tensor] = field(default_factory=list)
 
     def __post_init__(self):
-        self.pixels = self.picture.pixels
+        self.tone = find_tone(self.picture.pixels, self.picture.alpha)
+        if self.tone is not None:
+            self.picture = replace(self.picture, pixels=as_grey(self.picture.pixels))
+        self.pixels = continued(self.picture.pixels, self.picture.alpha)
 
     @property
     def area(self) -> int:
@@ -62,7 +73,12 @@ class Photograph:
 
     def crop(self, index: int, size: int) -> torch.Tensor:
         """A face as the enhancer sees it, `[1, 3, size, size]`."""
-        return crop_both(self.pixels, self.upscaled, self.transforms[index : index + 1], size)
+        crop = crop_both(self.pixels, self.upscaled, self.transforms[index : index + 1], size)
+        return crop if self.tone is None else as_grey(crop[0])[None].clone()  # the upscaled one may have colours
+
+    def toned(self, result: torch.Tensor) -> torch.Tensor:
+        """A result `[3, H, W]` with the picture's tone, if it has only one; in place."""
+        return result if self.tone is None else self.tone.put_back_(result)
 
     def enhanced_face(self, place: int) -> torch.Tensor:
         """One of those in `enhanced`, `[3, S, S]` in [0, 1]."""
@@ -71,7 +87,17 @@ class Photograph:
     def show_left_alone(self, size: int, show: Show) -> None:
         """Fills in the records of the faces that are not enhanced."""
         for index in set(range(len(self.faces))) - set(self.wanted):
-            self.faces[index] = filled_in(self.faces[index], show, crop=self.crop(index, size)[0])
+            self.faces[index] = filled_in(self.faces[index], show, crop=self.toned(self.crop(index, size)[0]))
+
+    def decide_strength(self, index: int, strength: Strength) -> float:
+        """The strength of a face, which its record has from now on."""
+        self.faces[index] = replace(self.faces[index], strength=strength_of(self.faces[index], strength))
+        return self.faces[index].strength
+
+    def judge(self, index: int, likeness: Likeness, limit: float) -> float:
+        """The strength of a face as its likeness allows it; from now on its record has both."""
+        self.faces[index] = judged(self.faces[index], likeness, limit)
+        return self.faces[index].strength
 
     def add(
         self,
@@ -82,7 +108,12 @@ class Photograph:
         mask: torch.Tensor,
         show: Show,
     ) -> None:
-        """Keeps what was made of a face; of crop and labels only what its record needs."""
+        """Keeps what was made of a face; of crop and labels only what its record needs, and of a face that is left
+        alone after all only the crop."""
+        crop = self.toned(crop.clone())
+        if self.faces[index].reason is not None:
+            self.faces[index] = filled_in(self.faces[index], show, crop=crop)
+            return
         self.enhanced.append(packed(enhanced))
         self.masks.append(mask)
         self.faces[index] = filled_in(self.faces[index], show, crop=crop, parsing=labels, mask=mask[0])
@@ -90,7 +121,8 @@ class Photograph:
     def records(self, show: Show) -> list[EnhancedFace]:
         """The complete records. Empties `enhanced`, so that no face is in memory twice."""
         for index in self.wanted:
-            self.faces[index] = filled_in(self.faces[index], show, enhanced=unpacked(self.enhanced.pop(0)))
+            enhanced = self.toned(unpacked(self.enhanced.pop(0)))
+            self.faces[index] = filled_in(self.faces[index], show, enhanced=enhanced)
         return self.faces
 
 

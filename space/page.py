@@ -63,9 +63,10 @@ def show_faces(result: Result) -> str:
         after = f'<div class="none">{face.left_alone}</div>'
         if face.after:
             after = f'<img src="{face.after}" alt="Face {number}, enhanced">'
+        likeness = f"<p>After: {face.likeness}.</p>" if face.likeness else ""
         figures.append(
             f'<figure><div class="pair"><img src="{face.before}" alt="Face {number} as it was">{after}</div>'
-            f"<figcaption>Face {number}: found with {face.score:.0%} certainty</figcaption></figure>"
+            f"{likeness}<figcaption>Face {number}: found with {face.score:.0%} certainty</figcaption></figure>"
         )
     if not figures:
         return "<p>We found no face, so only the picture as a whole was sharpened.</p>"

@@ -8,10 +8,12 @@ import os
 import secrets
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
+import numpy as np
 import torch
 from diffusers.utils import logging
 from gradio_client.utils import strip_invalid_filename_characters
@@ -21,8 +23,13 @@ from wishes import Refused, Stopped, Wishes
 
 from hf_faceenh import EnhancedFace, FaceEnhanceOutput
 from hf_faceenh.faces import FaceChoiceError, Reason
+from hf_faceenh.jobs import result_size, size_of
+from hf_faceenh.likeness import in_words
 from hf_faceenh.loading import load_pipeline
-from hf_faceenh.pictures import DAMAGE, LoadedImage
+from hf_faceenh.pictures import DAMAGE, LoadedImage, heic
+from hf_faceenh.pictures.frames import Frames
+from hf_faceenh.pictures.output import to_8_bits
+from hf_faceenh.provenance import line
 
 try:
     from spaces import GPU  # on ZeroGPU hardware the function runs in another process, which has the GPU
@@ -35,7 +42,7 @@ except ImportError:
 MEGABYTES = 20  # of one picture
 MEGAPIXELS = 24  # of one picture
 RESULT_MEGAPIXELS = 100
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "MPO", "AVIF", "JPEG2000", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "MPO", "AVIF", "HEIF", "JPEG2000", "PPM")
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "GIF": ".gif", "BMP": ".bmp"}
 
 # From which to which part of the work each stage of the pipeline takes (measured on a CPU), and what it is called.
@@ -49,10 +56,13 @@ REASONS = {
     Reason.TOO_SMALL: "Left alone: too small to improve.",
     Reason.SHARP_ENOUGH: "Left alone: sharper than we could make it.",
     Reason.NOT_CHOSEN: "Left alone: you did not choose it.",
+    Reason.IDENTITY: "Left alone: enhanced, it would look like somebody else.",
 }
 
-pipe = load_pipeline(os.environ.get("MODEL_ID"))
+MODEL = os.environ.get("MODEL_ID")
+pipe = load_pipeline(MODEL)
 pipe.set_progress_bar_config(disable=True)
+heic.register()
 logging.set_verbosity_error()  # not even that a picture holds no face
 ON_CPU = pipe.device.type == "cpu"
 # On a CPU the steps are small, so that a visitor sees them go by and can stop between two of them.
@@ -61,13 +71,15 @@ STEPS = {"tile_size": 256, "face_batch_size": 1} if ON_CPU else {"tile_size": 51
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face that was found: before and after as `data:` addresses, after is `None` if it was left alone."""
+    """One face that was found: before and after as `data:` addresses, after is `None` if it was left alone. `likeness`
+    says how like the face before it is, in words, if that is known."""
 
     box: list[float]
     score: float
     left_alone: str | None
     before: str
     after: str | None
+    likeness: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +99,18 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Moves the visitor's progress bar; of several pictures, each has its share of it."""
+    """Moves the visitor's progress bar; of several pictures, each has its share of it, and so has each frame."""
 
     index: int = 0
     count: int = 1
+    frame: int = 0
+    frames: int = 1
 
     def __call__(self, fraction: float, words: str) -> None:
         picture = f"Picture {self.index + 1} of {self.count}. " if self.count > 1 else ""
-        gr.Progress()((self.index + fraction) / self.count, desc=picture + words)
+        frame = f"Frame {self.frame + 1} of {self.frames}. " if self.frames > 1 else ""
+        done = (self.frame + fraction) / self.frames
+        gr.Progress()((self.index + done) / self.count, desc=picture + frame + words)
 
 
 class Pace:
@@ -127,7 +143,7 @@ def new_folder() -> Path:
 
 
 def megapixels(path: Path, name: str) -> float:
-    """The size of a picture, from its header alone.
+    """The size of a picture, of all its frames together, from headers alone.
 
     Raises:
         Refused: for what is no picture, or too large.
@@ -140,9 +156,11 @@ def megapixels(path: Path, name: str) -> float:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                pixels = image.width * image.height / 1e6
                 if image.format not in FORMATS:  # Pillow would start other programs for some of the rest
                     raise UnidentifiedImageError
+                pixels = image.width * image.height / 1e6
+            if pixels <= MEGAPIXELS:
+                pixels = _frames(path, name).pixels / 1e6
     except Image.DecompressionBombError as error:
         raise Refused(f"{name} has far too many pixels; a picture may have {MEGAPIXELS} megapixels here.") from error
     except DAMAGE as error:
@@ -164,20 +182,27 @@ def check(path: Path, name: str, wishes: Wishes) -> float:
 
 
 def read(path: Path, name: str, wishes: Wishes) -> LoadedImage:
-    """The decoded picture.
+    """The decoded picture, or its first frame.
 
     Raises:
         Refused: as `check`, and for a damaged picture, or a cropped face that is not square.
     """
     check(path, name, wishes)
     try:
-        loaded = pipe.image_processor.load(path)
+        loaded = next(iter(_frames(path, name)))
     except DAMAGE as error:
         raise Refused(f"{name} is damaged. Do you have another copy?") from error
     height, width = loaded.pixels.shape[1:]
     if wishes.aligned and height != width:
         raise Refused(f"A face that is already cropped must be square; {name} has {width} × {height} pixels.")
     return loaded
+
+
+def _frames(path: Path, name: str) -> Frames:
+    try:
+        return pipe.image_processor.load_frames(path)
+    except ValueError as error:
+        raise Refused(f"{name} has too many frames or pages for us. Send fewer of them.") from error
 
 
 def find_faces(path: Path, name: str) -> tuple[Image.Image, list[EnhancedFace]]:
@@ -196,7 +221,7 @@ def enhance(
     sides: bool = True,
     progress: Progress = Progress(),
 ) -> Result:
-    """Enhances one picture, and writes what the visitor gets.
+    """Enhances one picture, and writes what the visitor gets; of an animation, all frames, and the first one's faces.
 
     Args:
         path, name: the picture, and what the visitor calls it.
@@ -209,14 +234,24 @@ def enhance(
     """
     start = time.monotonic()
     loaded = read(path, name, wishes)
-    output = _run(loaded, wishes, stop, progress)
-    progress(1.0, "Writing the file")
-    result = output.images[0]
-    file = _save(result, loaded, folder, name)
+    file, format = _target(loaded, folder, name, wishes)
+    processor, frames = pipe.image_processor, [loaded]
+    if processor.holds_frames(file, loaded.info, format):
+        frames = _frames(path, name)
+    if len(frames) > 1 and wishes.faces is not None:
+        raise Refused(f"{name} has {len(frames)} frames, each with other faces. Please go back to all faces.")
+    first = None
+    with processor.frames_writer(file, format, provenance=line(MODEL, _settings(wishes))) as writer:
+        for index, frame in enumerate(frames):
+            output = _run(frame, wishes, stop, replace(progress, frame=index, frames=len(frames)))
+            writer.add(output.images[0], frame.info)
+            first = first or output
+        progress(1.0, "Writing the file")
+    result = first.images[0]
     both = _write_sides(result, loaded, folder) if sides else None
     seconds = time.monotonic() - start
-    Pace.learn(loaded.pixels.shape[1] * loaded.pixels.shape[2] / 1e6, wishes, seconds)
-    return Result(file, result.size, [_describe(face) for face in output.faces[0]], both, seconds)
+    Pace.learn(len(frames) * loaded.pixels.shape[1] * loaded.pixels.shape[2] / 1e6, wishes, seconds)
+    return Result(file, size_of(result), [_describe(face) for face in first.faces[0]], both, seconds)
 
 
 @GPU
@@ -240,20 +275,21 @@ def _run(loaded: LoadedImage, wishes: Wishes, stop: Path | None, progress: Progr
 
     only = None if wishes.faces is None else [wishes.faces]
     try:
-        return pipe(
-            loaded,
-            upscale=wishes.enlarge,
-            strength=wishes.strength,
-            aligned=wishes.aligned,
-            restore_background=wishes.background,
-            only_faces=only,
-            callback=on_step,
-            **STEPS,
-        )
+        return pipe(loaded, only_faces=only, callback=on_step, output_type="deep", **_settings(wishes), **STEPS)
     except FaceChoiceError as error:
         raise Refused("That face is not in the picture. Please choose again.") from error
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise Refused("The picture is too large for this machine. Make it smaller, or enlarge it less.") from error
+
+
+def _settings(wishes: Wishes) -> dict[str, Any]:
+    """As keyword arguments of the pipeline's call."""
+    return {
+        "upscale": wishes.enlarge,
+        "strength": wishes.strength,
+        "aligned": wishes.aligned,
+        "restore_background": wishes.background,
+    }
 
 
 def duration(seconds: float) -> str:
@@ -263,37 +299,39 @@ def duration(seconds: float) -> str:
 def _describe(face: EnhancedFace) -> Face:
     plain = face.reason and REASONS.get(face.reason, "Left alone.")
     after = None if face.enhanced is None else data_url(face.enhanced)
-    return Face([round(x, 1) for x in face.box], round(face.score, 3), plain, data_url(face.crop), after)
+    likeness = None if face.identity_distance is None else in_words(face.identity_distance)
+    if face.held_back:
+        likeness += ", held back so that it stays so"
+    return Face([round(x, 1) for x in face.box], round(face.score, 3), plain, data_url(face.crop), after, likeness)
 
 
-def _save(result: Image.Image, loaded: LoadedImage, folder: Path, name: str) -> Path:
-    """In the picture's format, under its name."""
+def _target(loaded: LoadedImage, folder: Path, name: str, wishes: Wishes) -> tuple[Path, str]:
+    """Where to write the result: under its name, in the picture's format if that can hold it, else in PNG."""
     format = loaded.info.format if loaded.info.format in Image.SAVE else "PNG"
+    try:
+        pipe.image_processor.check(name, result_size(pipe, loaded, wishes.enlarge, wishes.aligned), format=format)
+    except ValueError:
+        format = "PNG"
     folder = folder / "picture"
     folder.mkdir()
     path = folder / strip_invalid_filename_characters(Path(name).name or "picture")
     if Image.registered_extensions().get(path.suffix.lower()) != format:
         path = path.with_suffix(SUFFIXES.get(format, ".png"))
         format = "PNG" if format not in SUFFIXES else format
-    try:
-        pipe.image_processor.save(result, path, loaded.info, format)
-    except OSError:  # e.g. larger than the format can hold
-        path = path.with_suffix(".png")
-        pipe.image_processor.save(result, path, loaded.info)
-    return path
+    return path, format
 
 
-def _write_sides(result: Image.Image, loaded: LoadedImage, folder: Path) -> tuple[Path, Path]:
-    after = preview(result, LARGEST)
+def _write_sides(result: Image.Image | np.ndarray, loaded: LoadedImage, folder: Path) -> tuple[Path, Path]:
+    after = preview(to_8_bits(result) if isinstance(result, np.ndarray) else result, LARGEST)
     before = preview(pipe.image_processor.to_output(loaded.pixels, loaded), LARGEST)
     before = before.resize(after.size, Image.Resampling.BICUBIC)
     format = "JPEG" if max(after.size) < 65500 else "PNG"
     paths = folder / f"before{SUFFIXES[format]}", folder / f"after{SUFFIXES[format]}"
     for image, path in zip((before, after), paths, strict=True):
-        image.save(path, format, quality=92)
+        image.save(path, format, quality=92, icc_profile=None if loaded.info.grey else loaded.info.icc_profile)
     return paths
 
 
 def as_record(face: Face) -> dict:
     """What the API says about a face."""
-    return {key: value for key, value in asdict(face).items() if key in ("box", "score", "left_alone")}
+    return {key: value for key, value in asdict(face).items() if key in ("box", "score", "left_alone", "likeness")}

@@ -1,5 +1,6 @@
 """Small pictures and files of every kind, built here."""
 
+import functools
 import io
 
 import numpy as np
@@ -37,6 +38,7 @@ def exif_block(**tags):
     return exif
 
 
+@functools.cache  # littleCMS writes the time of day into it
 def swapped_profile():
     """An sRGB-like profile in which red and blue are exchanged, and which does not call itself sRGB: what it does to
     a picture is known without a second colour engine."""

@@ -11,13 +11,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import datasets
 import numpy as np
 import psutil
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value, load_dataset
 from fake_hub import TOKEN, FakeHub
-from PIL import Image
+from PIL import ExifTags, Image
 from tiny import tiny_enhancer, tiny_parser, tiny_pipeline
 
 from hf_faceenh import FaceEnhancePipeline
@@ -147,6 +148,21 @@ def test_parquet_holds_what_the_pipeline_gives_and_all_columns(run, model, tiny,
     assert [picture["path"] for picture in stored] == ["x.png", "x (2).png", "00000002.png", "c.png", "wall.png"]
 
 
+def test_all_frames_are_enhanced(run, model, portraits):
+    os.makedirs("in")
+    portraits[0].save("in/moving.gif", save_all=True, append_images=portraits[1:3], duration=[100, 200, 300])
+    portraits[0].save("in/pages.tif", save_all=True, append_images=[portraits[1].resize((64, 64))])
+    portraits[3].save("in/photo.jpg")
+    status, err = run("--dataset", "in", "--output", "out", model=model, format="imagefolder", shard_size=9)
+    assert status == 0 and "complete: 3 pictures with 3 enhanced faces, 0 failed" in err
+    made = Path("out/data/train-00000-of-00001")
+    with Image.open(made / "moving.gif") as moving, Image.open(made / "pages.tif") as pages:
+        assert moving.n_frames == 3 and pages.n_frames == 2
+        assert [(moving.seek(index), moving.info["duration"])[1] for index in range(3)] == [100, 200, 300]
+        pages.seek(1)
+        assert pages.size == (64, 64)
+
+
 def test_imagefolder_keeps_names_and_formats(run, model, tiny, portraits):
     os.makedirs("in/b/deep")
     os.makedirs("in/a")
@@ -155,7 +171,8 @@ def test_imagefolder_keeps_names_and_formats(run, model, tiny, portraits):
     portraits[2].save("in/a/.z.png")
     portraits[0].save("in/b/deep/x.jpg", quality=70)
     portraits[1].save("in/b/deep/y.png", "JPEG")
-    assert run("--dataset", "in", "--output", "out", model=model, format="imagefolder", batch_size=1)[0] == 0
+    options = {"model": model, "format": "imagefolder", "batch_size": 1, "no_provenance": ""}
+    assert run("--dataset", "in", "--output", "out", **options)[0] == 0
     made = read("out").sort("source_index")
     assert made["source_name"][:] == ["a/X.jpg", "a/x.JPG", "b/deep/x.jpg", "b/deep/y.png"]
     assert [len(faces) for faces in made["faces"]] == [0, 0, 1, 1]
@@ -167,6 +184,28 @@ def test_imagefolder_keeps_names_and_formats(run, model, tiny, portraits):
         image = tiny(loaded, upscale=1).images[0]
         tiny.image_processor.save(image, name, loaded.info, "JPEG")
         assert Path("out/data/train-00001-of-00002", name).read_bytes() == Path(name).read_bytes()
+
+
+def test_results_are_written_as_on_the_command_line(run, model, portraits):
+    """16 bits stay, a line says what was done, and the quality is what was asked for; what cannot be written, and what
+    is cut off, is said."""
+    os.mkdir("in")
+    cv2.imwrite("in/deep.png", np.asarray(portraits[0]).astype(np.uint16) * 257)
+    portraits[0].save("in/fine.jpg")
+    Path("in/cut.jpg").write_bytes(Path("in/fine.jpg").read_bytes()[:-20])
+    Image.new("RGB", (8200, 8)).save("in/wide.webp")
+    options = {"model": model, "format": "imagefolder", "upscale": 2, "shard_size": 9, "quality": 60}
+    status, err = run("--dataset", "in", "--output", "out", **options)
+    assert status == 1 and "cut.jpg: the file is cut off at its end" in err
+    failure = json.loads(Path("out/failed.jsonl").read_text())
+    assert failure["name"] == "wide.webp" and failure["reason"].startswith("wide.webp would have 16400×16 px")
+    folder, reference = Path("out/data/train-00000-of-00001"), io.BytesIO()
+    assert cv2.imread(str(folder / "deep.png"), cv2.IMREAD_UNCHANGED).dtype == np.uint16
+    portraits[0].save(reference, "JPEG", quality=60)
+    with Image.open(folder / "fine.jpg") as fine, Image.open(folder / "deep.png") as deep:
+        assert fine.quantization == Image.open(reference).quantization
+        for said in (fine.getexif()[ExifTags.Base.Software], deep.text["Software"]):
+            assert said.startswith("hf-faceenh") and "upscale=2, strength=1.0" in said
 
 
 def test_imagefolder_tells_types_and_labels(run, crops, tmp_path):

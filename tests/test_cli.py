@@ -3,12 +3,14 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ from PIL import ExifTags, Image, ImageCms
 from tiny import tiny_enhancer
 from torch.utils.flop_counter import FlopCounterMode
 
-from hf_faceenh import FaceDiscriminator, FaceImageProcessor, SuperResolver
+from hf_faceenh import FaceDiscriminator, FaceEnhancePipeline, FaceImageProcessor, SuperResolver
 from hf_faceenh.cli import main
 from hf_faceenh.convert import ConversionError, convert
 from hf_faceenh.loading import load_pipeline
@@ -66,7 +68,50 @@ def process(*arguments, **options):
 # One picture
 
 
-def test_a_picture_keeps_quality_date_and_profile(run, photo):
+def test_a_result_says_how_it_was_made_unless_told_not_to(run, photo):
+    photo.save("old.jpg", quality=71)
+    assert run("enhance", "old.jpg", "-o", "new.jpg", "--strength", "0.5")[0] == 0
+    said = Image.open("new.jpg").getexif()[ExifTags.Base.Software]
+    assert re.match(r"hf-faceenh( [\w.]+)? enhanced the faces: model \w.*, upscale=2, strength=0.5, ", said)
+    assert str(Path.cwd()) not in said  # no path of this machine
+    assert run("enhance", "old.jpg", "-o", "mute.jpg", "--no-provenance", "--quality", "60", "--compare")[0] == 0
+    reference = io.BytesIO()
+    photo.save(reference, "JPEG", quality=60)
+    for name in ("mute.jpg", "mute_compare.jpg"):
+        assert not Image.open(name).getexif() and Image.open(name).quantization == Image.open(reference).quantization
+
+
+def test_16_bit_colour_stays_16_bit(run, photo):
+    deep = np.asarray(photo).astype(np.uint16) * 257 + 20
+    cv2.imwrite("deep.png", deep[..., ::-1])
+    for suffix in ("png", "tif"):
+        assert run("enhance", "deep.png", "-o", f"new.{suffix}", "--compare", "--save-faces", "--overwrite")[0] == 0
+        new, both = (cv2.imread(f"new{kind}.{suffix}", cv2.IMREAD_UNCHANGED) for kind in ("", "_compare"))
+        assert new.dtype == both.dtype == np.uint16 and new.shape == (256, 256, 3) and (new % 257 != 20).any()
+        np.testing.assert_array_equal(both[:, 256:], new)
+    assert run("enhance", "deep.png", "-o", "new.jpg")[0] == 0 and Image.open("new.jpg").size == (256, 256)
+
+
+def test_what_the_format_cannot_hold_is_refused_before_the_work(run, monkeypatch):
+    Image.new("RGB", (8200, 8)).save("wide.png")
+    monkeypatch.setattr(FaceEnhancePipeline, "__call__", lambda *args, **options: pytest.fail("the work began"))
+    for extra, width in (([], 16400), (["--upscale", "1", "--compare"], 16400)):
+        status, _, err = run("enhance", "wide.png", "-o", "new.webp", *extra)
+        assert status == 1 and re.search(rf"new(_compare)?.webp would have {width}×\d+ px.*PNG or TIFF", err)
+
+
+def test_a_jpeg_without_its_end_is_enhanced_with_a_remark(run, photo):
+    photo.save("whole.jpg")
+    data = Path("whole.jpg").read_bytes()
+    Path("cut.jpg").write_bytes(data[:-20])
+    Path("half.jpg").write_bytes(data[: len(data) // 2])
+    status, out, err = run("enhance", "cut.jpg", "-o", "new.jpg", "--json")
+    assert status == 0 and "cut.jpg: the file is cut off at its end" in err and "cut off" in json.loads(out)["remark"]
+    status, _, err = run("enhance", "half.jpg", "-o", "new2.jpg")
+    assert status == 1 and "half.jpg is damaged" in err and not Path("new2.jpg").exists()
+
+
+def test_a_picture_keeps_date_and_profile(run, photo):
     exif = Image.Exif()
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = DATE
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -76,7 +121,7 @@ def test_a_picture_keeps_quality_date_and_profile(run, photo):
     assert err.splitlines()[-1].startswith("1 of 1 pictures written to made/new.jpg")
     old, new = Image.open("old.jpg"), Image.open("made/new.jpg")
     assert (new.size, new.format) == ((256, 256), "JPEG")
-    assert new.quantization == old.quantization
+    assert all(max(new.quantization[i]) < max(old.quantization[i]) for i in (0, 1)) and new.layer[0][1:3] == (1, 1)
     assert new.info["icc_profile"] == profile
     assert new.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] == DATE
     assert os.listdir("made") == ["new.jpg"]
@@ -160,6 +205,72 @@ def test_save_faces_writes_crops_before_and_after(run, photo):
     status, _, err = run("enhance", "old.jpg", "-o", "out", "--save-faces")
     assert status == 1 and "old_face_0" in err and "exists already" in err
     assert not os.path.exists("out/old.jpg")
+
+
+# Animations and pages
+
+
+@pytest.fixture
+def frames(photo):
+    """Three, with one face each, in which something moves."""
+    frames = [photo.copy() for _ in range(3)]
+    for index, frame in enumerate(frames):
+        frame.paste((200, 60 * index, 0), (90, 90 + 8 * index, 120, 110 + 8 * index))
+    return frames
+
+
+def test_all_frames_of_an_animation_are_enhanced(run, frames):
+    durations = [100, 250, 70]
+    frames[0].save("old.gif", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    status, out, err = run("enhance", "old.gif", "-o", "out", "--json", "--compare", "--save-faces")
+    record = json.loads(out)
+    assert status == 0 and "1 of 1 pictures written to out" in err and "Traceback" not in err
+    assert record["size"] == [256, 256] and [len(faces) for faces in record["frames"]] == [1, 1, 1]
+    assert record["faces"] == record["frames"][0] and "remark" not in record
+    for name, width in (("old.gif", 256), ("old_compare.gif", 512)):
+        with Image.open(f"out/{name}") as new:
+            assert (new.n_frames, new.size, new.info["loop"]) == (3, (width, 256), 0)
+            for index, frame in enumerate(frames):
+                new.seek(index)
+                assert new.info["duration"] == durations[index]
+                seen = new.convert("RGB").crop((0, 0, 256, 256)).resize((128, 128), Image.Resampling.BOX)
+                assert np.abs(np.asarray(seen, float) - np.asarray(frame, float)).mean() < 20
+    crops = [f"old_face_{frame}_0{ending}.png" for frame in range(3) for ending in ("", "_enhanced")]
+    assert sorted(os.listdir("out/faces")) == sorted(crops)
+    assert (
+        "1 already there" in run("enhance", "old.gif", "-o", "out", "--compare", "--save-faces", "--skip-existing")[2]
+    )
+
+
+def test_every_page_is_enhanced(run, frames):
+    pages = [frames[0], frames[1].convert("L").resize((96, 80)), frames[2]]
+    pages[0].save("old.tif", save_all=True, append_images=pages[1:])
+    assert run("enhance", "old.tif", "--compare")[0] == 0
+    with Image.open("old_enhanced.tif") as new, Image.open("old_enhanced_compare.tif") as both:
+        for index, page in enumerate(pages):
+            new.seek(index), both.seek(index)
+            assert new.size == (2 * page.width, 2 * page.height) and new.mode == page.mode == both.mode
+            assert both.size == (2 * new.width, new.height)
+    assert new.n_frames == both.n_frames == 3
+
+
+def test_a_format_without_frames_gets_the_first_and_a_remark(run, frames):
+    frames[0].save("old.webp", save_all=True, append_images=frames[1:], duration=100)
+    status, out, err = run("enhance", "old.webp", "-o", "new.jpg", "--upscale", 1, "--json")
+    assert status == 0 and Image.open("new.jpg").size == (128, 128)
+    assert "hf-faceenh: old.webp: only the first of 3 frames is written" in err
+    assert "only the first of 3" in json.loads(out)["remark"] and "frames" not in json.loads(out)
+    assert run("enhance", "old.webp", "-o", "new.png", "--upscale", 1)[0] == 0
+    assert Image.open("new.png").n_frames == 3
+
+
+def test_frames_before_damage_are_written(run, frames):
+    frames[0].save("old.gif", save_all=True, append_images=frames[1:], duration=100)
+    whole = Path("old.gif").read_bytes()
+    frames[0].save("one.gif")
+    Path("old.gif").write_bytes(whole[: len(whole) - 200])
+    status, _, err = run("enhance", "old.gif", "-o", "new.gif", "--upscale", 1)
+    assert status == 0 and "frames could be read" in err and Image.open("new.gif").n_frames == 2
 
 
 # Many pictures
@@ -268,6 +379,50 @@ def test_outputs_that_cannot_be(refusal, photo):
     assert "no picture in the folder empty" in refusal("enhance", "empty", "-o", "out")
 
 
+def test_without_an_output_each_result_lies_beside_its_picture(run, photo):
+    os.makedirs("in/sub")
+    for name in ("a.png", "in/b.jpg", "in/sub/c.png"):
+        photo.save(name)
+    status, _, err = run("enhance", "a.png", "--upscale", 1)
+    assert status == 0 and "1 of 1 pictures written to a_enhanced.png in" in err
+    assert run("enhance", "a*.png", "--upscale", 1)[0] == 1  # exists already; and not a_enhanced_enhanced.png
+    assert run("enhance", "in", "--upscale", 1, "--compare")[0] == 0
+    made = [str(file) for file in sorted(Path(".").rglob("*.*g"))]
+    assert made == ["a.png", "a_enhanced.png", "in/b.jpg", "in/sub/c.png"] + [
+        f"in_enhanced/{name}" for name in ("b.jpg", "b_compare.jpg", "sub/c.png", "sub/c_compare.png")
+    ]
+
+
+def test_what_was_passed_over_is_said(run, photo):
+    os.mkdir("in")
+    photo.save("in/a.png")
+    for name in ("notes.txt", "other.txt", "noending", ".hidden"):
+        Path("in", name).touch()
+    status, _, err = run("enhance", "in", "-o", "in/out", "--upscale", 1)
+    assert status == 0 and err.splitlines()[-2] == "3 files passed over: 2 .txt, 1 without an ending"
+    assert run("enhance", "in", "-o", "in/out", "--upscale", 1)[2].count("passed over") == 1  # results do not count
+
+
+def test_skip_existing_writes_only_what_is_missing(run, photo):
+    os.mkdir("out")
+    for name in ("a.png", "b.png", "out/a.png", "out/b_compare.png"):
+        photo.save(name)
+    before = Path("out/a.png").read_bytes()
+    words = ("enhance", "a.png", "b.png", "-o", "out", "--upscale", 1, "--skip-existing")
+    status, out, err = run(*words, "--json")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert (
+        status == 0 and "1 of 2 pictures written to out in" in err and err.endswith(" s, 1 already there, 0 failed\n")
+    )
+    assert records[0] == {"input": "a.png", "output": "out/a.png", "skipped": True} and "faces" in records[1]
+    status, _, err = run(*words, "--compare", "--save-faces")  # what was not asked for then
+    assert status == 0 and "2 of 2 pictures written" in err and "already there" not in err
+    assert Path("out/a.png").read_bytes() == before and Image.open("out/b_compare.png").size == photo.size  # kept
+    assert sorted(os.listdir("out")) == ["a.png", "a_compare.png", "b.png", "b_compare.png", "faces"]
+    assert len(os.listdir("out/faces")) == 4
+    assert run(*words, "--compare", "--save-faces")[2].endswith(" 2 already there, 0 failed\n")
+
+
 # Models
 
 
@@ -323,6 +478,8 @@ def test_a_single_model_takes_its_place_in_the_bundled_pipeline(tmp_path, bundle
     pipe = load_pipeline(str(tmp_path / "resolver"), "cpu", "bfloat16")
     assert pipe.super_resolver.config.scale == 4 and pipe.super_resolver.dtype == torch.bfloat16
     assert pipe.enhancer.config == bundled.enhancer.config
+    bundled.recognizer.save_pretrained(tmp_path / "recognizer")
+    assert load_pipeline(str(tmp_path / "recognizer"), "cpu").recognizer.config.embedding_size == 128
     bundled.parser.save_pretrained(tmp_path / "parser")
     pipe = load_pipeline(str(tmp_path / "parser"), "cpu")
     assert pipe.parser.config.name_or_path == str(tmp_path / "parser")
@@ -352,7 +509,7 @@ def test_convert_refuses_as_the_library_does(refusal):
 def test_info_counts_the_bundled_models(run, bundled):
     status, out, _ = run("info")
     rows = {line.split()[0]: line for line in out.splitlines()[1:]}
-    assert status == 0 and rows.keys() == {"enhancer", "parser", "detector", "super_resolver"}
+    assert status == 0 and rows.keys() == {"enhancer", "parser", "detector", "super_resolver", "recognizer"}
     for role, row in rows.items():
         parameters = sum(parameter.numel() for parameter in getattr(bundled, role).parameters())
         assert f" {parameters / 1e6:.3g} M" in row
@@ -361,6 +518,7 @@ def test_info_counts_the_bundled_models(run, bundled):
     per_pixel = counter.get_total_flops() / 2 / 64**2
     assert f" {per_pixel * 1e6 / 1e9:.3g} per megapixel" in rows["super_resolver"]
     assert "per face" in rows["enhancer"] and "MIT" in rows["detector"]
+    assert "0.271 per face" in rows["recognizer"] and "CC0-1.0" in rows["recognizer"]
 
 
 # The process
@@ -386,6 +544,9 @@ def test_the_command_with_the_bundled_pipeline(astronaut, tmp_path):
     record = json.loads(out)
     assert Image.open(tmp_path / "out.png").size == (1024, 1024) == tuple(record["size"])
     assert [face["left_alone"] for face in record["faces"]] == [None]
+    (face,) = record["faces"]
+    assert 0 < face["identity_distance"] < 0.2 and face["likeness"] == "clearly the same person"
+    assert face["strength"] == 1 and face["held_back"] is None
     assert "Warning" not in err and "components" not in err and "1 of 1 pictures written" in err
 
 
@@ -407,3 +568,69 @@ def test_ctrl_c_leaves_only_whole_pictures(model, photo, tmp_path):
     written = os.listdir(tmp_path / "out")
     assert 0 < len(written) < 200 and all(name.endswith(".png") for name in written)
     assert {Image.open(tmp_path / "out" / name).convert("RGB").size for name in written} == {(256, 256)}
+
+
+def test_skip_existing_goes_on_after_a_kill(model, photo, tmp_path):
+    (tmp_path / "in").mkdir()
+    for index in range(12):
+        photo.save(tmp_path / "in" / f"{index:02}.png")
+    words = ("enhance", tmp_path / "in", "-o", tmp_path / "out", "--model", model, "--save-faces", "--compare")
+    running = process(*words, "--json", "--upscale", "4")
+    for _ in range(3):
+        assert "faces" in json.loads(running.stdout.readline())
+    running.kill()
+    running.communicate()
+    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("[0-9]*.png")}
+    assert 3 <= len(list((tmp_path / "out").glob("??.png"))) < 12
+    out, err = process(*words, "--json", "--upscale", "4", "--skip-existing").communicate()
+    records = [json.loads(line) for line in out.splitlines()]
+    skipped = sum("skipped" in record for record in records)
+    assert len(records) == 12 and 3 <= skipped < 12 and not any("error" in record for record in records)
+    assert f"{12 - skipped} of 12 pictures written to" in err and f"{skipped} already there, 0 failed" in err
+    assert len(list((tmp_path / "out").glob("[0-9]*.png"))) == 24 and len(os.listdir(tmp_path / "out/faces")) == 24
+    assert all(path.stat().st_mtime_ns == time for path, time in finished.items())
+
+
+def test_a_picture_through_pipes(model, photo):
+    """Twice through the command; whoever reads the second time goes away too early."""
+    data = io.BytesIO()
+    photo.save(data, "JPEG")
+    command = [sys.executable, "-m", "hf_faceenh.cli", "enhance", "-", "--model", model, "--upscale", "1"]
+    result = subprocess.run([*command, "-o", "-"], cwd=ROOT, input=data.getvalue(), capture_output=True)
+    image = Image.open(io.BytesIO(result.stdout))
+    assert result.returncode == 0 and (image.format, image.size) == ("JPEG", (128, 128))
+    assert image.tobytes() and b"1 of 1 pictures written to the standard output in" in result.stderr
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as again:  # -o - may be left out
+        again.stdout.close()
+        again.stdin.write(result.stdout)
+        again.stdin.close()
+        err = again.stderr.read().decode()
+    assert again.returncode == 141 and "Traceback" not in err and "BrokenPipe" not in err and "written" not in err
+
+
+def test_the_standard_input_into_a_file(run, photo, monkeypatch):
+    data = io.BytesIO()
+    photo.save(data, "PNG")
+    for given, status, said in (
+        (data.getvalue(), 0, "1 of 1 pictures written to new.jpg"),
+        (b"", 1, "The standard input is empty; expected a picture."),
+        (b"text", 1, "is not a picture that Pillow can read (4 bytes)"),
+    ):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+        result = run("enhance", "-", "-o", "new.jpg", "--upscale", 1, "--overwrite")
+        assert result[:2] == (status, "") and said in result[2]
+    assert Image.open("new.jpg").format == "JPEG"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no pseudo-terminals")
+@pytest.mark.parametrize(
+    ("stream", "said"), [("stdin", "No picture is piped in"), ("stdout", "The standard output is a terminal")]
+)
+def test_a_terminal_is_no_picture(stream, said):
+    ours, theirs = os.openpty()
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL} | {stream: theirs}
+    command = [sys.executable, "-m", "hf_faceenh.cli", "enhance", "-"]
+    result = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, **streams)
+    os.close(ours), os.close(theirs)
+    assert result.returncode == 1 and said in result.stderr and "Traceback" not in result.stderr

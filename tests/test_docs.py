@@ -60,7 +60,7 @@ QUICK = {
 # What the commands of a page find when they begin; see `stock`.
 NEEDED = {
     "README.md": "photo.jpg old.jpg scans faces GPEN-BFR-512.pth",
-    "docs/enhance.md": "photo.jpg scans",
+    "docs/enhance.md": "photo.jpg moving.gif scans",
     "docs/train.md": "photo.jpg photographs others recognizer",
     "docs/compress.md": "photo.jpg faces others degraded recognizer GPEN-BFR-512.pth",
     "docs/deploy.md": "photo.jpg scans run",
@@ -237,6 +237,7 @@ def stock(astronaut, tmp_path_factory) -> Path:
     small = portrait.resize((128, 128), Image.Resampling.LANCZOS)
     small.save(folder / "photo.jpg")
     small.save(folder / "old.jpg")
+    small.save(folder / "moving.gif", save_all=True, append_images=[small.rotate(5)], duration=100)
     (folder / "scans" / "1945").mkdir(parents=True)
     small.save(folder / "scans" / "1932.jpg")
     small.convert("L").save(folder / "scans" / "1945" / "wedding.png")

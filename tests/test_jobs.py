@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hf_faceenh.jobs import Job, expand, plan, refusals
+from hf_faceenh import jobs
+from hf_faceenh.jobs import Job, refusals
+from hf_faceenh.sources import expand, find
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +19,11 @@ def place(tmp_path, monkeypatch):
 
 
 def paths(source, output="out"):
-    return [(str(picture), str(below)) for picture, below in expand(source, Path(output))]
+    return [(str(picture), str(below)) for picture, below, _ in expand(source, output)[0]]
+
+
+def plan(sources, output=None, **options):
+    return jobs.plan(find(sources, output)[0], output, **options)
 
 
 def test_what_a_source_stands_for():
@@ -70,3 +76,67 @@ def test_refusals_are_told_if_nothing_can_be_done():
         job.result.touch()
     assert list(refusals([missing, present, url], overwrite=False)) == [missing, present, url]
     assert refusals([missing, present, url], overwrite=True) == {}
+
+
+def test_without_an_output_a_result_lies_beside_its_picture():
+    results = [str(job.result) for job in plan(["in/a.png", "d[1].png", "https://host/b.jpg?c", "in/*/*.JPG"])]
+    assert results == ["in/a_enhanced.png", "d[1]_enhanced.png", "b_enhanced.jpg", "in/sub/b_enhanced.JPG"]
+    assert all(job.keep_format for job in plan(["in/a.png", "d[1].png"]))
+    (job,) = plan(["in/a.png"], compare=True, save_faces=True)
+    assert (job.compare, job.faces) == (Path("in/a_enhanced_compare.png"), Path("in/faces/a_enhanced_face"))
+
+
+def test_without_an_output_the_results_of_a_folder_lie_in_one_beside_it(tmp_path, monkeypatch):
+    assert [str(job.result) for job in plan(["in/"])] == ["in_enhanced/a.png", "in_enhanced/sub/b.JPG"]
+    Path("in").rename("scans.2019")
+    assert plan(["scans.2019"])[0].result == Path("scans.2019_enhanced/a.png")
+    monkeypatch.chdir("scans.2019")
+    assert plan(["."])[0].result == tmp_path / "scans.2019_enhanced/a.png"
+
+
+def test_results_of_a_run_before_are_no_inputs():
+    names = "a_enhanced.png a_enhanced_compare.png faces/a_enhanced_face_0.png faces/a_enhanced_face_0_enhanced.png"
+    for name in names.split():
+        Path("in", name).parent.mkdir(exist_ok=True)
+        Path("in", name).touch()
+    expected = [("in/a.png", "a.png"), ("in/sub/b.JPG", "sub/b.JPG")]
+    assert paths("in") == expected and paths("in/*.png") == expected[:1] == paths("in/**/*.png")
+    assert expand("in", None)[1] == [Path("in/notes.txt")]
+    # A shell names them too.
+    assert [job.result.name for job in plan(["in/a.png", "in/a_enhanced.png"])] == ["a_enhanced.png"]
+    assert len(plan(["in/a.png", "in/a_enhanced.png"], "out")) == 2
+    assert plan(["in/a_enhanced.png"])[0].result == Path("in/a_enhanced_enhanced.png")  # somebody means it
+    Path("in/holiday_enhanced.png").touch()  # of another program: there is no holiday.png
+    assert len(paths("in")) == 3
+
+
+def test_streams():
+    (job,) = plan(["-"], "new.png", compare=True)
+    assert job == Job("-", Path("new.png"), Path("new_compare.png"), None, keep_format=False)
+    assert plan(["-"]) == plan(["-"], "-") == [Job("-", None, None, None, keep_format=True)]
+    assert plan(["in/a.png"], "-") == [Job(Path("in/a.png"), None, None, None, keep_format=True)]
+    for sources, output, options, reason in (
+        (["in"], "-", {}, "takes one picture, but there are 2"),
+        (["-", "in/a.png"], None, {}, "takes one picture, but there are 2"),
+        (["-"], "folder", {}, "from the standard input has no name"),
+        (["in/a.png"], "-", {"compare": True}, "write files beside the result"),
+        (["in/a.png"], "-", {"save_faces": True}, "write files beside the result"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            plan(sources, output, **options)
+
+
+def test_a_job_is_done_when_all_of_its_files_are_there():
+    def done(**options):
+        return plan(["in/a.png"], "new", **options)[0].is_done()
+
+    assert not done()
+    Path("new/faces").mkdir(parents=True)
+    Path("new/a.png").touch()
+    assert done() and not done(compare=True) and not done(save_faces=True)
+    Path("new/a_compare.png").touch()
+    assert done(compare=True) and not done(compare=True, save_faces=True)
+    Path("new/faces/a_face_0.png").touch()
+    assert done(compare=True, save_faces=True)
+    Path("new/a.png").unlink()
+    assert not done() and not done(save_faces=True)

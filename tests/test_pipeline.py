@@ -17,6 +17,7 @@ from tiny import REGIONS, tiny_enhancer, tiny_parser, tiny_pipeline
 
 from hf_faceenh import FaceEnhancePipeline, FaceEnhancer, GPENFaceEnhancer, SuperResolver
 from hf_faceenh.alignment import crop_faces
+from hf_faceenh.faces import Reason
 from hf_faceenh.models.face_network import FaceEnhancerOutput
 from hf_faceenh.models.gpen import gpen_config
 
@@ -129,6 +130,36 @@ def test_strength_0_is_the_super_resolved_photograph(tiny, photo):
     assert np.abs(as_array(tiny(photo).images[0]) - untouched).max() > 2
 
 
+def test_a_strength_for_each_face(bundled, photo):
+    """Of two faces painted green, the large one entirely, the small one to a quarter or not at all."""
+    pipe = tiny_pipeline(bundled, enhancer=small(Painter), parser=skin_in_the_middle(), super_resolver=None)
+    canvas = two_faces(photo)
+    large = max(pipe(canvas, upscale=1, max_faces=0).faces[0], key=lambda face: face.size)
+    whole = pipe(canvas, upscale=1)
+    assert [face.strength for face in whole.faces[0]] == [1, 1]
+    full = as_array(whole.images[0]) - as_array(canvas)
+    for least in (0, 0.25):
+        output = pipe(canvas, upscale=1, strength=lambda face, least=least: 1 if face.size == large.size else least)
+        change = as_array(output.images[0]) - as_array(canvas)
+        for face in output.faces[0]:
+            x1, y1, x2, y2 = map(int, face.box)
+            assert face.strength == (1 if face.size == large.size else least) and face.left_alone is None
+            assert face.mask.max() == pytest.approx(face.strength, abs=0.01)
+            part = np.s_[y1:y2, x1:x2]
+            assert np.abs(full[part]).max() > 100 and np.abs(change[part] - face.strength * full[part]).max() <= 1
+    alone = pipe(canvas, upscale=1, max_faces=1, strength=0.5).faces[0]
+    assert sorted((face.strength, face.left_alone is None) for face in alone) == [(0, False), (0.5, True)]
+
+
+@pytest.mark.parametrize("value", [1.5, -0.1, float("nan"), None, "much"])
+def test_a_function_that_gives_no_strength_is_refused_in_one_line(tiny, photo, value):
+    with pytest.raises(
+        ValueError, match=r"strength must return a number in \[0, 1\]; got .* for the face at"
+    ) as error:
+        tiny(photo, upscale=1, restore_background=False, strength=lambda face: value)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("upscale", [1, 4])
 def test_the_enhancer_sees_the_mean_of_the_photograph_and_the_super_resolved_one(tiny, photo, upscale):
     face = tiny(photo, upscale=upscale, output_type="pt").faces[0][0]
@@ -182,12 +213,19 @@ def test_only_the_faces_that_one_asks_for(bundled, photo):
         pipe(canvas, only_faces=[[2]])
 
 
-def test_a_face_sharper_than_the_enhancer_is_left_alone_by_default(tiny, photo):
-    large = photo.resize((1280, 1280), Image.Resampling.BICUBIC)  # its crop: 400 px > 1.25 × 256
-    output = tiny(large, upscale=1)
-    assert "sharp enough" in output.faces[0][0].left_alone
-    np.testing.assert_array_equal(as_array(output.images[0]), as_array(tiny(large, upscale=1, max_faces=0).images[0]))
-    assert tiny(large, upscale=1, max_face_size=float("inf")).faces[0][0].left_alone is None
+def test_a_face_sharper_than_the_enhancer_is_left_alone_by_default(bundled, photo):
+    pipe = tiny_pipeline(bundled, enhancer=tiny_enhancer(32))  # the photograph's face has more detail than that
+    output = pipe(photo, upscale=1)
+    (face,) = output.faces[0]
+    assert face.reason is Reason.SHARP_ENOUGH and f"detail of about {face.detail:.0f} px" in face.left_alone
+    np.testing.assert_array_equal(as_array(output.images[0]), as_array(pipe(photo, upscale=1, max_faces=0).images[0]))
+    assert pipe(photo, upscale=1, max_face_size=float("inf")).faces[0][0].left_alone is None
+
+
+def test_a_large_face_without_detail_is_enhanced(tiny, photo):
+    large = photo.resize((1280, 1280), Image.Resampling.BICUBIC)  # its crop: 400 px, with the detail of 160
+    (face,) = tiny(large, upscale=1).faces[0]
+    assert face.left_alone is None and face.size > 380 and face.detail < 160
 
 
 def test_no_face_is_no_error(tiny, caplog):
@@ -272,9 +310,12 @@ def test_aligned_crops(bundled, photo):
     np.testing.assert_array_equal(as_array(once.images[0]), as_array(once.faces[0][0].enhanced))
     unchanged = pipe(crop, aligned=True, upscale=1, strength=0)
     np.testing.assert_array_equal(as_array(unchanged.images[0]), as_array(unchanged.faces[0][0].crop))
+    half, whole = (pipe(crop, aligned=True, upscale=1, strength=lambda face, s=s: s).images[0] for s in (0.5, 1))
+    mean = (as_array(unchanged.images[0]) + as_array(whole)) / 2
+    assert np.abs(as_array(half) - mean).max() <= 1
     assert pipe(photo, aligned=True, upscale=1).images[0].size == (256, 256)  # the caller chose, whatever its size
-    sharp = pipe(photo, aligned=True, upscale=1, max_face_size=320)
-    assert sharp.images[0].size == (512, 512) and "sharp enough" in sharp.faces[0][0].left_alone
+    large = pipe(photo, aligned=True, upscale=1, max_face_size=320)
+    assert large.images[0].size == (512, 512) and "too large" in large.faces[0][0].left_alone
     with pytest.raises(ValueError, match="An aligned crop is square; got 160×100 px"):
         pipe(crop.crop((0, 0, 160, 100)), aligned=True)
     with pytest.raises(ValueError, match="no detector.*aligned=True"):
@@ -323,13 +364,16 @@ def test_half_precision(bundled, photo):
     ("arguments", "message"),
     [
         ({"upscale": 3}, "upscale must be 1, 2 or 4; got 3"),
-        ({"strength": 1.2}, r"strength must lie in \[0, 1\]; got 1.2"),
+        ({"strength": 1.2}, r"strength must lie in \[0, 1\], or be a function of a face; got 1.2"),
+        ({"strength": "much"}, r"strength must lie in \[0, 1\], or be a function of a face; got 'much'"),
         ({"detection_threshold": -1}, "detection_threshold"),
         ({"max_faces": -1}, "max_faces"),
         ({"min_face_size": -1}, "min_face_size"),
         ({"face_batch_size": 0}, "face_batch_size"),
         ({"regions": "hair"}, 'regions must be "head" or "face"; got .hair.'),
         ({"tile_size": 10}, "tile_size must be at least 64 px; got 10"),
+        ({"identity_limit": -1}, "identity_limit must be 0 or more"),
+        ({"identity_limit": float("nan")}, "identity_limit must be 0 or more"),
         ({"output_type": "latent"}, "output_type must be one of pil, np, pt; got 'latent'"),
     ],
 )
@@ -381,7 +425,7 @@ def test_a_callback_that_raises_cancels_at_once(tiny, photo, stage):
 
 
 def test_bundled_weights(bundled):
-    models = (bundled.enhancer, bundled.parser, bundled.detector, bundled.super_resolver)
+    models = (bundled.enhancer, bundled.parser, bundled.detector, bundled.super_resolver, bundled.recognizer)
     assert {model.dtype for model in models} == {torch.float32}
     folder = FaceEnhancePipeline.from_pretrained().config._name_or_path
     conv = bundled.enhancer.convolutional_network.stages[0][1].weight
@@ -483,14 +527,14 @@ def sheet(columns, rows):
 """
 CROWD = """
 canvas, faces = sheet(40, 25)
-pipe.detector.detect = lambda pixels, threshold: faces
+pipe.detector.detect = lambda pixels, threshold, smallest: faces
 (records,) = pipe(canvas).faces
 print(sum(face.enhanced is not None for face in records), used())
 """
 LIST = """
 canvas, faces = sheet(12, 8)
 one = FaceDetections(faces.boxes[:1], faces.landmarks[:1], faces.scores[:1])
-pipe.detector.detect = lambda pixels, threshold: one
+pipe.detector.detect = lambda pixels, threshold, smallest: one
 pictures = [pipe.image_processor.load(canvas)] * int(sys.argv[2])
 output = pipe(pictures, upscale=4, restore_background=False)
 made = sum(4 * image.width * image.height for image in output.images)  # Pillow keeps 4 bytes a pixel

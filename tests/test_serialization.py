@@ -14,7 +14,7 @@ from diffusers.pipelines import pipeline_loading_utils
 from PIL import Image
 from tiny import tiny_enhancer, tiny_pipeline
 
-from hf_faceenh import FaceEnhancePipeline, FaceImageProcessor
+from hf_faceenh import FaceEnhancePipeline, FaceImageProcessor, FaceRecognizer
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,23 @@ def test_without_optional_components_it_is_saved_and_loaded(bundled, tmp_path, p
     tiny_pipeline(bundled, detector=None, super_resolver=None).save_pretrained(tmp_path)
     pipe = FaceEnhancePipeline.from_pretrained(tmp_path)
     assert pipe.detector is None and pipe.super_resolver is None and pipe.image_processor is not None
+
+
+def test_a_recognizer_is_saved_and_loaded_too(bundled, tiny, saved, tmp_path, photo):
+    """A folder from before there was one has none; both load, with plain diffusers too."""
+    index = json.loads((saved / "model_index.json").read_text())
+    index.pop("recognizer")
+    shutil.copytree(saved, tmp_path / "old")
+    (tmp_path / "old" / "model_index.json").write_text(json.dumps(index))
+    assert FaceEnhancePipeline.from_pretrained(tmp_path / "old").recognizer is None
+    tiny_pipeline(bundled, recognizer=bundled.recognizer).save_pretrained(tmp_path / "new")
+    expected = tiny_pipeline(bundled, recognizer=bundled.recognizer)(photo, upscale=1).faces[0][0].identity_distance
+    ours = FaceEnhancePipeline.from_pretrained(tmp_path / "new")
+    theirs = DiffusionPipeline.from_pretrained(tmp_path / "new", trust_remote_code=True)
+    for pipe in (ours, theirs, copy.deepcopy(ours).to(dtype=torch.bfloat16)):
+        assert type(pipe.recognizer) is FaceRecognizer and pipe.recognizer.dtype == pipe.enhancer.dtype
+        close = 1e-3 if pipe.enhancer.dtype == torch.float32 else 0.05
+        assert pipe(photo, upscale=1).faces[0][0].identity_distance == pytest.approx(expected, abs=close)
 
 
 def test_variant_and_dtype(bundled, tmp_path, photo):

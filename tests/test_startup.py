@@ -28,10 +28,12 @@ def python(*arguments, cwd=ROOT):
 @pytest.fixture
 def files(tmp_path):
     """Pictures, and folders and files that hold no model."""
-    for name in ("a.png", "b.png", "sub/a.png", "out/a.png", "out/b.png"):
+    for name in ("a.png", "b.png", "sub/a.png", "out/a.png", "out/b.png", "done.png", "done_enhanced.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (8, 8)).save(tmp_path / name)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").touch()
     (tmp_path / "weights.pth").touch()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text('{"_class_name": "FaceDiscriminator"}')
@@ -50,6 +52,20 @@ def files(tmp_path):
         ("enhance a.png b.png gone.png -o out --save-faces", 1, "out/b.png exists already"),
         ("enhance a.png sub/a.png -o new", 1, "a.png and sub/a.png would both be written to new/a.png"),
         ("enhance a.png b.png -o new.png", 1, "one picture, but there are 2"),
+        ("enhance out/a.png out/b.png -o -", 1, "takes one picture, but there are 2"),
+        ("enhance a.png -o - --json", 1, "would both go to the standard output"),
+        ("enhance a.png -o - --compare", 1, "write files beside the result"),
+        ("enhance - -o new", 1, "from the standard input has no name"),
+        ("enhance gone.png", 1, "There is no file gone.png"),
+        ("enhance done.png", 1, "done_enhanced.png exists already"),
+        (
+            "enhance a.png b.png -o out --skip-existing",
+            0,
+            " s, 2 already there, 0 failed",
+        ),
+        ("enhance done.png --skip-existing", 0, "0 of 1 pictures written to done_enhanced.png in "),
+        ("enhance a.png -o out --skip-existing --overwrite", 2, "not allowed with argument --skip-existing"),
+        ("enhance notes -o new", 1, "There is no picture in the folder notes: 1 file passed over: 1 .txt."),
         ("enhance a.png -o new.psd", 1, "not written to. Choose .jpg, .png or .webp."),
         ("enhance empty -o new", 1, "There is no picture in the folder empty"),
         ("enhance a.png -o new --fidelity 1", 2, "unrecognized arguments: --fidelity"),

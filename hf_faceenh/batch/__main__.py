@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from hf_faceenh.commands import Parser, add_pipeline_options, number, quietly
+from hf_faceenh.commands import Parser, add_pipeline_options, add_saving_options, number, quietly
 
 EXTRA = {"datasets", "fsspec", "pyarrow"}  # what an installation without the extra `batch` may lack
 
@@ -30,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--private", action="store_true", help="make a private repository")
     add("--model", metavar="ID_OR_FOLDER", help="a pipeline, or a folder with one model that hf-faceenh convert made")
     add_pipeline_options(parser)
+    add_saving_options(parser)
     add("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
     at_once = "pictures that are enhanced at once (8); fewer need less memory"
     add("--batch-size", type=number(int, 1), default=8, metavar="N", help=at_once)

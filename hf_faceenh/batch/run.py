@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,9 +17,10 @@ from hf_faceenh.batch.output import Folder, Repository, open_output
 from hf_faceenh.batch.process import Process
 from hf_faceenh.batch.shards import check_columns, output_features
 from hf_faceenh.batch.work import Work
-from hf_faceenh.commands import pipeline_options
+from hf_faceenh.commands import pipeline_options, saving_options
 from hf_faceenh.loading import load_pipeline
 from hf_faceenh.pipeline import FaceEnhancePipeline
+from hf_faceenh.provenance import public_name
 
 CARD = """\
 # {title}
@@ -32,7 +32,10 @@ Columns beside those of the source:
 - `source_index`, `source_name`: which picture of the source it was, counted from 0; those of a stream are counted in
   each of its files anew, whose number is the first in the shard's name.
 - `faces`: of every face `box` (x1, y1, x2, y2) and `landmarks` (five points) in px of the source, the detector's
-  `score`, `size` of the aligned crop in px of the source, and `left_alone`: why it was not enhanced, if it was not.
+  `score`, `size` of the aligned crop in px of the source, `detail`: the side at which all that it
+  shows would fit, `left_alone`: why it was not enhanced, if it was not,
+  `strength`, `held_back`: why that is less than was asked for, if it is, and `identity_distance`: how different a face
+  recognizer finds the result's face from the source's, 0 being no difference, with `likeness`: the same in words.
 
 What is gone from the pixels of a degraded photograph is guessed, not recovered: the results do not identify anyone and
 prove nothing.
@@ -96,13 +99,9 @@ def run_options(args: argparse.Namespace, collection: Collection, pipe: FaceEnha
         "weights": checksum(pipe),
         "dtype": args.dtype,
         **pipeline_options(args),
+        "quality": args.quality,
+        "no_provenance": args.no_provenance or None,  # as in runs that were begun before there was a choice
     }
-
-
-def public_name(name: str) -> str:
-    """A name on the Hub as it is; of a path, the last part."""
-    on_hub = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not Path(name).exists()
-    return name if on_hub else Path(name).expanduser().resolve().name
 
 
 def checksum(pipe: FaceEnhancePipeline) -> str:
@@ -143,5 +142,5 @@ def run(args: argparse.Namespace) -> int:
     pipe.set_progress_bar_config(disable=True)
     options = run_options(args, collection, pipe)
     settle(output, options, dataset_card(options, collection, PurePosixPath(str(output)).name))
-    call = pipeline_options(args)
-    return Work(process, pipe, call, collection, output, args.format, args.batch_size, args.num_workers).run()
+    call, saving = pipeline_options(args), saving_options(args)
+    return Work(process, pipe, call, saving, collection, output, args.format, args.batch_size, args.num_workers).run()

@@ -18,7 +18,7 @@ from PIL import Image as PillowImage
 
 from hf_faceenh.batch.collection import Collection, Row, Shard
 from hf_faceenh.errors import one_line
-from hf_faceenh.pictures import PICTURE_ERRORS, SUFFIXES
+from hf_faceenh.pictures import PICTURE_ERRORS, SUFFIXES, heic
 
 METADATA = "metadata.jsonl"
 FACES = List(
@@ -27,7 +27,12 @@ FACES = List(
         "landmarks": List(List(Value("float64"))),
         "score": Value("float64"),
         "size": Value("float64"),
+        "detail": Value("float64"),
         "left_alone": Value("string"),
+        "strength": Value("float64"),
+        "held_back": Value("string"),
+        "identity_distance": Value("float64"),
+        "likeness": Value("string"),
     }
 )
 # The columns that are added to those of the dataset.
@@ -167,7 +172,7 @@ class ShardWriter:
     def file_for(self, row: Row, format: str) -> Path:
         """Where to save a picture: under its own name, made to fit the format and to differ from the others'."""
         stem, suffix = os.path.splitext(PurePosixPath((row.name or "").replace("\\", "/")).name)
-        if suffix.lower() not in SUFFIXES:
+        if suffix.lower() not in SUFFIXES + heic.SUFFIXES:
             stem, suffix = stem + suffix, _suffix(format)
         stem = re.sub(r"[^\w.()+,=@ -]", "_", stem).lstrip("._ ")[:100] or f"{row.index:08d}"
         name, copies = stem + suffix, itertools.count(2)

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,8 +23,9 @@ from hf_faceenh.batch.output import Folder, Repository
 from hf_faceenh.batch.process import Process, stop_signals
 from hf_faceenh.batch.shards import ShardWriter
 from hf_faceenh.errors import one_line
-from hf_faceenh.jobs import described
+from hf_faceenh.jobs import described, result_size
 from hf_faceenh.pictures import PICTURE_ERRORS, LoadedImage
+from hf_faceenh.pictures.frames import Frames
 from hf_faceenh.pipeline import FaceEnhancePipeline
 
 T, S = TypeVar("T"), TypeVar("S")
@@ -65,6 +67,7 @@ class Work:
         process: which of the run's processes this is.
         pipe: to enhance with.
         options: keyword arguments of its call.
+        saving: keyword arguments of `FaceImageProcessor.save`.
         collection: the pictures.
         output: gets the shards.
         format: one of `SHARDS`.
@@ -77,13 +80,15 @@ class Work:
         process: Process,
         pipe: FaceEnhancePipeline,
         options: Mapping[str, Any],
+        saving: Mapping[str, Any],
         collection: Collection,
         output: Folder | Repository,
         format: str,
         batch_size: int,
         num_workers: int,
     ):
-        self.process, self.pipe, self.options, self.collection = process, pipe, options, collection
+        self.process, self.pipe, self.options, self.settings = process, pipe, options, saving
+        self.collection = collection
         self.output, self.format, self.batch_size, self.num_workers = output, format, batch_size, num_workers
         self.reading, self.coding, self.writing = map(ThreadPoolExecutor, (1, num_workers, 1))
         self.saving: deque[Future] = deque()  # pictures that are being encoded
@@ -139,8 +144,8 @@ class Work:
         with fatal(Exception, "The dataset cannot be read"):  # of a dozen libraries that `datasets` reads with
             return next(events, None)
 
-    def _decode(self, event: Row | End) -> tuple[Row | End, LoadedImage | str | None]:
-        """The event with its picture, or with what is wrong with the picture.
+    def _decode(self, event: Row | End) -> tuple[Row | End, LoadedImage | Frames | str | None]:
+        """The event with its picture, or with what is wrong with the picture. Frames are decoded one by one, later.
 
         Raises:
             Stopped: where the dataset itself cannot be reached.
@@ -153,13 +158,21 @@ class Work:
         try:
             if content is None and "://" in path:
                 content = _fetch(path)
-            return event, self.pipe.image_processor.load(path if content is None else content)
+            frames = self.pipe.image_processor.load_frames(path if content is None else content)
+            if len(frames) > 1:
+                return event, frames
+            (picture,) = frames
+            size = result_size(self.pipe, picture, self.options["upscale"], self.options["aligned"])
+            self.pipe.image_processor.check(path or "The picture", size, picture.info, _format_of(picture))
+            if picture.remark:
+                self.process.say(f"{event.name or f'picture {event.index}'}: {picture.remark}")
+            return event, picture
         except Stopped:
             raise
         except PICTURE_ERRORS as error:
             if self.collection.root and not self.collection.root.exists():
                 raise Stopped(f"The folder {self.collection.root} is gone. {GO_ON}") from error
-            return event, one_line(error).replace(path or "\0", event.name or "The picture")
+            return event, _reason(error, event)
 
     def _begin(self, shard: Shard) -> ShardWriter:
         folder = self.output.staging / shard.name
@@ -167,28 +180,60 @@ class Work:
         with fatal(OSError, f"Writing to {self.output} failed"):
             return ShardWriter(folder, shard, self.collection, self.format)
 
-    def _enhance_batch(self, batch: Sequence[tuple[Row, LoadedImage | str]], writer: ShardWriter) -> None:
-        outcomes = iter(self._enhance([picture for _, picture in batch if not isinstance(picture, str)]))
+    def _enhance_batch(self, batch: Sequence[tuple[Row, LoadedImage | Frames | str]], writer: ShardWriter) -> None:
+        outcomes = iter(self._enhance([picture for _, picture in batch if isinstance(picture, LoadedImage)]))
         for row, picture in batch:
+            if isinstance(picture, Frames):
+                self._enhance_frames(row, picture, writer)
+                continue
             outcome = picture if isinstance(picture, str) else next(outcomes)
             if isinstance(outcome, str):
                 self._later(writer.fail, row, outcome)
                 continue
             image, faces = outcome
-            format = picture.info.format if picture.info.format in Image.SAVE else "PNG"
+            format = _format_of(picture)
             file = writer.file_for(row, format)
-            saved = self.coding.submit(self.pipe.image_processor.save, image, file, picture.info, format)
+            save = partial(self.pipe.image_processor.save, **self.settings)
+            saved = self.coding.submit(save, image, file, picture.info, format)
             self.saving.append(saved)
             if len(self.saving) > self.num_workers:
                 wait([self.saving.popleft()])
             self._later(writer.add, row, file, faces, saved)
+
+    def _enhance_frames(self, row: Row, frames: Frames, writer: ShardWriter) -> None:
+        """An animation, or the pages of a file; the faces are those of the first frame."""
+        processor, reading = self.pipe.image_processor, iter(frames)
+        try:
+            first = next(reading)
+        except PICTURE_ERRORS as error:
+            self._later(writer.fail, row, _reason(error, row))
+            return
+        format = _format_of(first)
+        file, saved, faces = writer.file_for(row, format), Future(), []
+        if not processor.holds_frames(file, first.info, format):
+            reading = iter(())
+        try:
+            with processor.frames_writer(file, format, **self.settings) as out:
+                for frame in itertools.chain([first], reading):
+                    (outcome,) = self._enhance([frame])
+                    if isinstance(outcome, str):
+                        raise ValueError(outcome)
+                    out.add(outcome[0], frame.info)
+                    faces.append(outcome[1])
+        except PICTURE_ERRORS as error:
+            saved.set_exception(error)
+        else:
+            saved.set_result(None)
+        if frames.remark:
+            self.process.say(f"{row.name or f'picture {row.index}'}: {frames.remark}")
+        self._later(writer.add, row, file, next(iter(faces), []), saved)
 
     def _enhance(self, pictures: list[LoadedImage]) -> list[tuple[Image.Image, list[dict]] | str]:
         """For every picture the result and its faces, or what is wrong: if one fails, each is tried on its own."""
         if not pictures:
             return []
         try:
-            output = self.pipe(pictures, **self.options)
+            output = self.pipe(pictures, output_type="deep", **self.options)
             faces = [[described(face) for face in of_one] for of_one in output.faces]
             return list(zip(output.images, faces, strict=True))
         except PICTURE_ERRORS as error:
@@ -252,6 +297,16 @@ class Work:
         listed = f" (see {self.output}/failed.jsonl)" if failed else ""
         self.process.say(f"complete: {pictures} pictures with {faces} enhanced faces, {failed} failed{listed}")
         return 1 if failed else 0
+
+
+def _reason(error: Exception, row: Row) -> str:
+    """What is wrong with a picture, without a path of this machine."""
+    return one_line(error).replace(row.picture["path"] or "\0", row.name or "The picture")
+
+
+def _format_of(picture: LoadedImage) -> str:
+    """In which its result is written."""
+    return picture.info.format if picture.info.format in Image.SAVE else "PNG"
 
 
 def _fetch(url: str) -> bytes:

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from hf_faceenh.alignment import FFHQ_TEMPLATE, similarity_transform, transform_points
-from hf_faceenh.learning.identity import check_recognizer, identity_distance
 from hf_faceenh.learning.losses import PerceptualLoss
 from hf_faceenh.models.detector import FaceDetector
+from hf_faceenh.recognition import check_recognizer, identity_distance
 
 BATCH = 8  # faces that go through a recognizer at once
 FLAT = 16  # px, side of the squares in which noise is measured

@@ -1,57 +1,20 @@
 """CenterFace (Xu et al. 2019) in plain PyTorch: boxes, five landmarks and scores of the faces of a photograph."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.utils import BaseOutput
 from torch import nn
 
+from hf_faceenh.models.detection import CELL, FaceDetections, FaceDetectorOutput, faces_at, non_maximum_suppression
+from hf_faceenh.models.looking import closer_looks, look_again, look_closer, united
+
 STRIDE = 32  # of the deepest feature: forward needs sides that are multiples of it
-CELL = 4  # px of the input per cell of the heads
-MIRRORED = [1, 0, 2, 4, 3]  # which landmark each one becomes in the mirror
-PATCH_MARGIN = 1.5  # side of a face's patch in sides of its box
 PATCH_BATCH = 64  # patches that go through the network at once
-SEEN_AGAIN = 0.3  # the score above which a second look counts
-
-
-@dataclass
-class FaceDetectorOutput(BaseOutput):
-    """The four heads of CenterFace; cell (row i, column j) stands for the 4×4 px whose first pixel is (4j, 4i).
-
-    Args:
-        heatmap: `[B, 1, H/4, W/4]`, the probability in [0, 1] that a face's centre lies in the cell.
-        scale: `[B, 2, H/4, W/4]`, the natural logarithm of the face's height and width in cells.
-        offset: `[B, 2, H/4, W/4]`, the face's centre (y, x) relative to the cell's middle, in cells.
-        landmarks: `[B, 10, H/4, W/4]`, five pairs (y, x) relative to the box's upper left corner, in box heights and
-            widths; order as in `FaceDetections`.
-    """
-
-    heatmap: torch.Tensor
-    scale: torch.Tensor
-    offset: torch.Tensor
-    landmarks: torch.Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class FaceDetections:
-    """The N faces of one picture, best first. Coordinates are (x, y) px, pixel centres at half-integers.
-
-    Args:
-        boxes: `[N, 4]`, x1 y1 x2 y2 px; a face at the border may reach past the picture.
-        landmarks: `[N, 5, 2]` px: image-left eye, image-right eye, nose, image-left and image-right mouth corner.
-        scores: `[N]` in [0, 1], descending.
-    """
-
-    boxes: torch.Tensor
-    landmarks: torch.Tensor
-    scores: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.scores)
 
 
 class InvertedResidual(nn.Module):
@@ -82,43 +45,6 @@ class UpSampling(nn.Module):
         return F.relu(self.norm(self.up(hidden))) + F.relu(self.lateral(lateral))
 
 
-def faces_at(
-    output: FaceDetectorOutput, batch: torch.Tensor, row: torch.Tensor, column: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The boxes `[N, 4]` and landmarks `[N, 5, 2]` of N cells of the heads, in px of the network's input."""
-    sides = CELL * output.scale[batch, :, row, column].float().exp().flip(1)  # [N, 2] width, height
-    middles = torch.stack([column, row], dim=1) + 0.5 + output.offset[batch, :, row, column].float().flip(1)
-    corners = CELL * middles - sides / 2
-    relative = output.landmarks[batch, :, row, column].float().unflatten(1, (5, 2)).flip(2)
-    return torch.cat([corners, corners + sides], dim=1), corners[:, None] + relative * sides[:, None]
-
-
-def square(image: torch.Tensor, x: int, y: int, side: int) -> torch.Tensor:
-    """The square of the picture `[3, H, W]` whose upper left corner is (x, y), black outside: `[3, side, side]`."""
-    height, width = image.shape[1:]
-    return F.pad(image, (-x, x + side - width, -y, y + side - height))  # a negative padding cuts
-
-
-def non_maximum_suppression(boxes: torch.Tensor, groups: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Which of the boxes `[N, 4]`, best first, stay: `[N]` bool.
-
-    A box goes if a better one that stays, of the same group `[N]`, overlaps it with an intersection over union of at
-    least `threshold`. The greedy loop's result, as the fixed point of "stays unless a better one that stays overlaps".
-    """
-    lower = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    upper = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    intersection = (upper - lower).clamp(min=0).prod(dim=2)
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
-    overlaps = intersection >= threshold * (area[:, None] + area[None] - intersection)
-    suppresses = (overlaps & (groups[:, None] == groups[None])).triu(diagonal=1)  # [better, worse]
-    kept = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
-    while True:
-        still = ~(suppresses & kept[:, None]).any(dim=0)
-        if torch.equal(still, kept):
-            return kept
-        kept = still
-
-
 class FaceDetector(ModelMixin, ConfigMixin):
     """Finds faces: `[B, 3, H, W]` RGB in [0, 1] → heads (`forward`); one picture of any size → faces (`detect`).
 
@@ -129,8 +55,8 @@ class FaceDetector(ModelMixin, ConfigMixin):
         stem_channels: output channels of the first convolution (stride 2).
         stages: MobileNetV2's stages (expansion, channels, blocks, stride of the first block).
         neck_channels: channels of the up-sampling path.
-        detection_size: longest side in px at which `detect` looks at a picture; one that is smaller than half of it is
-            upscaled to that half, at most 2×.
+        detection_size: longest side in px at which `detect` looks at the whole of a picture; one that is smaller than
+            half of it is upscaled to that half, at most 2×.
         patch_size: side in px of the patch in which each face's landmarks are found, a multiple of 32.
         nms_threshold: of two boxes whose intersection over union is at least this, the one with the lower score goes.
         template: (x, y) of the five landmarks as this detector gives them, in units of the crop's side: the similarity
@@ -229,14 +155,21 @@ class FaceDetector(ModelMixin, ConfigMixin):
         ]
 
     @torch.no_grad()
-    def detect(self, image: torch.Tensor, threshold: float = 0.5) -> FaceDetections:
+    def detect(self, image: torch.Tensor, threshold: float = 0.5, smallest: float = math.inf) -> FaceDetections:
         """The faces of one picture `[3, H, W]` RGB in [0, 1] of any size, in px of that picture.
 
-        Boxes and scores are those of the whole picture, scaled to at most `config.detection_size`; the landmarks come
-        from a second look at each face, at one size for all.
+        Boxes and scores are those of the whole picture, scaled to at most `config.detection_size`, and of closer looks
+        in tiles where `smallest` faces would vanish in it. Landmarks come from a last look at each face, at one size
+        for all.
+
+        Args:
+            image: the picture.
+            threshold: the lowest score that makes a face.
+            smallest: the longer side, in px of the picture, of the smallest box that matters; smaller faces of a large
+                picture may be missed. By default the detector looks at the whole picture only.
 
         Raises:
-            ValueError: for another shape.
+            ValueError: for a picture of another shape.
         """
         if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
             raise ValueError(
@@ -244,47 +177,27 @@ class FaceDetector(ModelMixin, ConfigMixin):
                 "Drop the alpha channel, or pass the picture through FaceImageProcessor."
             )
         image = image.to(self.device, torch.float32)
-        sides = image.shape[1:]
-        wanted = self.config.detection_size / max(sides)
+        height, width = image.shape[1:]
+        wanted = self.config.detection_size / max(height, width)
         scale = min(wanted, max(1.0, min(2.0, wanted / 2)))  # upscales a small picture: faces < 16 px are missed
+        look = partial(self._look, threshold=threshold)
+        faces = look(image, scale)
+        if tilings := closer_looks(height, width, scale, smallest):
+            looks = [faces, *(look_closer(look, image, tiling) for tiling in tilings)]
+            faces = united(looks, [scale, *(tiling.scale for tiling in tilings)], self.config.nms_threshold)
+        chunks = torch.arange(len(faces), device=self.device).split(PATCH_BATCH) if len(faces) else ()
+        again = [look_again(self._heads, image, faces[chunk], self.config.patch_size) for chunk in chunks]
+        return FaceDetections(faces.boxes, torch.cat(again) if again else faces.landmarks, faces.scores)
+
+    def _look(self, image: torch.Tensor, scale: float, threshold: float) -> FaceDetections:
+        """The faces of a picture `[3, H, W]` seen at `scale`, in px of the picture."""
+        sides = image.shape[1:]
         height, width = (max(1, round(side * scale)) for side in sides)
         sample = F.interpolate(image[None], (height, width), mode="bilinear", antialias=True)
         sample = F.pad(sample, (0, -width % STRIDE, 0, -height % STRIDE))
-        (faces,) = self.decode(self(sample.to(self.dtype)), threshold)
-        scale = faces.boxes.new_tensor([sides[1] / width, sides[0] / height])  # px of the picture per px of the sample
-        boxes = faces.boxes * scale.repeat(2)
-        landmarks = faces.landmarks * scale
-        for start in range(0, len(faces), PATCH_BATCH):
-            chunk = slice(start, start + PATCH_BATCH)
-            landmarks[chunk] = self._look_again(image, boxes[chunk], landmarks[chunk])
-        return FaceDetections(boxes, landmarks, faces.scores)
+        (faces,) = self.decode(self._heads(sample), threshold)
+        back = faces.boxes.new_tensor([sides[1] / width, sides[0] / height])  # px of the picture per px of the sample
+        return FaceDetections(faces.boxes * back.repeat(2), faces.landmarks * back, faces.scores)
 
-    def _look_again(self, image: torch.Tensor, boxes: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
-        """Landmarks `[N, 5, 2]` from a square around each box, mean of it and its mirror image.
-
-        The network's landmarks suit a face of about 64 px best: in portraits of 1024 px, this look at 96 px patches
-        more than halves the error of scale in the alignment. Where the network does not see the face again, its first
-        landmarks stay.
-        """
-        size = self.config.patch_size
-        limit = boxes.new_tensor([image.shape[2], image.shape[1]])
-        middles = ((boxes[:, :2] + boxes[:, 2:]) / 2).clamp(min=torch.zeros_like(limit), max=limit)
-        side = (PATCH_MARGIN * (boxes[:, 2:] - boxes[:, :2]).amax(dim=1)).ceil().clamp(min=1)  # [N]
-        corners = (middles - side[:, None] / 2).round()
-        patches = torch.cat(
-            [
-                F.interpolate(square(image, x, y, length)[None], (size, size), mode="bilinear", antialias=True)
-                for (x, y), length in zip(corners.int().tolist(), side.int().tolist(), strict=True)
-            ]
-        )
-        output = self(torch.cat([patches, patches.flip(3)]).to(self.dtype))
-        edge = output.heatmap.shape[3] // 4  # the face's centre lies near the patch's
-        inner = output.heatmap[:, 0, edge:-edge, edge:-edge]
-        scores, best = inner.flatten(1).max(dim=1)
-        row, column = best // inner.shape[2] + edge, best % inner.shape[2] + edge
-        _, seen = faces_at(output, torch.arange(len(best), device=best.device), row, column)
-        plain, mirrored = seen.chunk(2)
-        mirrored = (mirrored * mirrored.new_tensor([-1, 1]) + mirrored.new_tensor([size, 0]))[:, MIRRORED]
-        seen = (plain + mirrored) / 2 * (side / size)[:, None, None] + corners[:, None]
-        is_seen = (torch.stack(scores.chunk(2)).amin(dim=0) > SEEN_AGAIN)[:, None, None]
-        return torch.where(is_seen, seen, landmarks)
+    def _heads(self, sample: torch.Tensor) -> FaceDetectorOutput:
+        return self(sample.to(self.dtype))

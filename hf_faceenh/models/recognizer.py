@@ -155,7 +155,7 @@ class FaceRecognizer(PreTrainedModel):
         if pixel_values.ndim != 4 or pixel_values.shape[1:] != (3, size, size):
             raise ValueError(
                 f"FaceRecognizer expects [B, 3, {size}, {size}] in [{low:g}, {high:g}]; got "
-                f"{list(pixel_values.shape)}. hf_faceenh.learning.identity.embed aligns crops of any size."
+                f"{list(pixel_values.shape)}. hf_faceenh.recognition.embed aligns crops of any size."
             )
         hidden = (pixel_values - low) * (255 / (high - low)) - self.mean[:, None, None]
         hidden = F.relu(self.stem_affine(self.stem(hidden / 256)))

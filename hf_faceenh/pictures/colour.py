@@ -1,4 +1,4 @@
-"""A decoded picture's levels, of any mode, profile and type → sRGB float32 in [0, 1]."""
+"""A decoded picture's levels, of any mode, profile and type → RGB float32 in [0, 1], and the profile of that RGB."""
 
 import math
 from io import BytesIO
@@ -10,12 +10,14 @@ from PIL import Image, ImageCms
 TOLERANCE = 1e-3  # of floats beyond [0, 1], which a resampling or a half-precision network leaves
 WHITE_LEVEL = {"uint8": 255, "uint16": 65535, "float16": 1, "bfloat16": 1, "float32": 1, "float64": 1}
 
+FAMILIAR = 32  # levels; gamma 1.8 is 15 away, linear light 60
+LAB = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
-def srgb_planes(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None, bool, bytes | None]:
-    """Colour planes `[1 or 3, H, W]` in sRGB, alpha `[1, H, W]` or `None`, whether the picture is grey, and the sRGB
-    profile to keep."""
+def rgb_planes(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None, bool, bytes | None]:
+    """Colour planes `[1 or 3, H, W]`, alpha `[1, H, W]` or `None`, whether the picture is grey, and the profile of the
+    planes. They stay in the picture's own RGB or grey; CMYK, Lab and linear light become sRGB."""
     deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
     grey = deep or image.mode in ("1", "L", "LA", "La")
     profile, icc_profile = _profile(image, grey)
@@ -23,14 +25,14 @@ def srgb_planes(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray |
     if deep:
         array = _deep_grey(image, name)
         if profile is None or array.dtype != np.uint16:
-            return array[None], None, True, None
+            return array[None], None, True, icc_profile
         image = Image.fromarray((array >> 8).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("LA" if grey else "RGBA")
         alpha = np.asarray(image.getchannel("A"))[None]
     if profile is not None:
         try:
-            source = image if image.mode == "CMYK" else image.convert("L" if grey else "RGB")
+            source = image if image.mode in ("CMYK", "LAB") else image.convert("L" if grey else "RGB")
             image = ImageCms.profileToProfile(source, profile, SRGB, outputMode="RGB")
         except ImageCms.PyCMSError:  # a profile of another use, or with parts missing
             profile = icc_profile = None
@@ -40,20 +42,29 @@ def srgb_planes(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray |
 
 
 def _profile(image: Image.Image, grey: bool) -> tuple[ImageCms.ImageCmsProfile | None, bytes | None]:
-    """The embedded profile if the colours must be converted from it, and the sRGB profile to keep."""
+    """The embedded profile if the colours must be converted from it, and the profile to keep."""
+    if image.mode == "LAB":
+        return LAB, SRGB.tobytes()
     data = image.info.get("icc_profile")
     if not data:
         return None, None
     try:
         profile = ImageCms.ImageCmsProfile(BytesIO(data))
-        space, description = profile.profile.xcolor_space.strip(), ImageCms.getProfileDescription(profile)
+        space = profile.profile.xcolor_space.strip()
+        if space != ("GRAY" if grey else "CMYK" if image.mode == "CMYK" else "RGB"):
+            return None, None
+        if space != "CMYK" and _looks_familiar(profile, "L" if grey else "RGB"):
+            return None, data
     except (OSError, ImageCms.PyCMSError):
         return None, None
-    if space != ("GRAY" if grey else "CMYK" if image.mode == "CMYK" else "RGB"):
-        return None, None
-    if "sRGB" in description and "linear" not in description.lower():
-        return None, data
     return profile, None if grey else SRGB.tobytes()
+
+
+def _looks_familiar(profile: ImageCms.ImageCmsProfile, mode: str) -> bool:
+    """Whether the middle of a profile's levels looks about as it would in sRGB. That of linear light does not, and
+    networks that have only seen the other kind would take such a picture for an underexposed one."""
+    middle = ImageCms.profileToProfile(Image.new(mode, (1, 1), "#808080"), profile, SRGB, outputMode="RGB")
+    return abs(np.mean(middle.getpixel((0, 0))) - 128) < FAMILIAR
 
 
 def _deep_grey(image: Image.Image, name: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -12,7 +13,8 @@ from PIL import Image
 # By this name, in this module: diffusers looks here for the base class that tells it how to load the component.
 from transformers import ImageProcessingMixin
 
-from hf_faceenh.pictures import output, reading, writing
+from hf_faceenh.pictures import frames, moving, output, reading, writing
+from hf_faceenh.pictures.frames import Frames
 from hf_faceenh.pictures.metadata import ImageInfo
 from hf_faceenh.pictures.reading import LoadedImage, Picture
 
@@ -38,9 +40,10 @@ class FaceImageProcessor(ImageProcessingMixin):
     def load(self, picture: Picture | LoadedImage) -> LoadedImage:
         """Reads one picture.
 
-        EXIF orientation is applied. Colours become sRGB: an embedded profile of another space is converted (in 8 bits,
-        for that is what Little CMS does in Pillow), a damaged or unfitting one is ignored. Of an animation the first
-        frame is read. 16-bit grey and, from files, bytes and URLs, 16-bit colour keep their depth.
+        EXIF orientation is applied. The pixels stay in the picture's own RGB or grey, whose profile is kept in `info`;
+        CMYK, Lab and linear light become sRGB (in 8 bits, for that is what Little CMS does in Pillow). A damaged or
+        unfitting profile is ignored. Of an animation the first frame is read (see `load_frames`). 16-bit grey and,
+        from files, bytes and URLs, 16-bit colour keep their depth.
 
         Args:
             picture: `PIL.Image.Image`; NumPy `HxW`, `HxWx1`, `HxWx3` or `HxWx4`, uint8, uint16 or float in [0, 1];
@@ -66,8 +69,19 @@ class FaceImageProcessor(ImageProcessingMixin):
             raise ValueError("FaceImageProcessor expects at least one picture; got an empty list. Pass one or more.")
         return [self.load(picture) for picture in pictures]
 
+    def load_frames(self, picture: Picture | LoadedImage) -> Frames:
+        """Reads an animation (GIF, WebP, PNG, AVIF) frame by frame, or a TIFF of several pages page by page: an
+        iterable with a length, which is 1 for every other picture. A frame is whole, whatever part of it the file
+        holds, and its `info` says how long it is shown; a page has its own size, depth and texts.
+
+        Raises what `load` raises, now or when a frame is asked for, and `ValueError` where the frames of an animation
+        have together more than `max_pixels`, or the pages of a file ten times as many. Where a later frame is damaged,
+        the frames end before it, and `Frames.remark` says so.
+        """
+        return frames.load_frames(picture, self.max_pixels)
+
     def to_output(
-        self, pixels: torch.Tensor, loaded: LoadedImage, output_type: Literal["pil", "np", "pt"] = "pil"
+        self, pixels: torch.Tensor, loaded: LoadedImage, output_type: Literal["pil", "deep", "np", "pt"] = "pil"
     ) -> Image.Image | np.ndarray | torch.Tensor:
         """Gives a result back in the form that its picture came in, with its alpha channel scaled to the new size.
 
@@ -75,28 +89,74 @@ class FaceImageProcessor(ImageProcessingMixin):
             pixels: `[3, H, W]` RGB in [0, 1] (clamped here), on any device, in any float precision, of any size.
             loaded: the picture that `pixels` were made from.
             output_type: `"pil"`: mode L, LA, RGB or RGBA, and I;16 for a 16-bit grey picture (Pillow has no 16-bit
-                colour); `"np"`: float32 `HxWx3`, `HxWx4` with alpha, in [0, 1]; `"pt"`: the same as `[3, H, W]` or
-                `[4, H, W]`, on the device of `pixels`.
+                colour); `"deep"`: the same, but for a picture of 16-bit colour, which is given back as NumPy uint16
+                `HxWx3` or `HxWx4`; `"np"`: float32 `HxWx3`, `HxWx4` with alpha, in [0, 1]; `"pt"`: the same as
+                `[3, H, W]` or `[4, H, W]`, on the device of `pixels`.
         """
         return output.to_output(pixels, loaded.alpha, loaded.info, output_type)
 
     def save(
-        self, image: Image.Image, path: str | os.PathLike, info: ImageInfo | None = None, format: str | None = None
+        self,
+        image: Image.Image | np.ndarray,
+        path: str | os.PathLike,
+        info: ImageInfo | None = None,
+        format: str | None = None,
+        quality: int | None = None,
+        provenance: str | None = None,
     ) -> None:
         """Writes a picture, whole or not at all, in the manner of the one it was made from.
 
-        A JPEG made from a JPEG gets its quantisation tables and subsampling; other JPEG, WebP and AVIF files get
-        quality 95. EXIF is kept as `ImageInfo.exif` says; a colour picture that carried a profile gets an sRGB one.
-        Where the format holds no alpha, the picture is laid onto white; where it holds no 16 bits, it gets 8.
+        JPEG has full colour resolution and is nowhere quantised more coarsely than at quality 95, nor than the JPEG
+        that `image` was made from. Texts, EXIF, profile and resolution of `info` are written as far as the format has
+        a place for them (`carrying` has a table); the resolution grows with the picture, so that a print keeps its
+        size. Where the format holds no alpha, the picture is laid onto white; where it holds no 16 bits, it gets 8.
 
         Args:
-            image: a picture as `to_output` makes it.
+            image: a picture as `to_output` makes it, of type "pil" or "deep".
             path: where to; an existing file is replaced.
             info: of the picture that `image` was made from.
             format: a Pillow format name or a suffix; by default that of `path`, else that of `info`, else PNG.
+            quality: of JPEG, WebP and AVIF, 1…100; 95 by default.
+            provenance: a line that says what was done to the picture (`provenance.line` makes one), added to
+                what the file says of its software.
 
         Raises:
             OSError: no such folder, not writable, disk full, or a size that the format cannot hold.
             ValueError: a format that Pillow cannot write.
         """
-        writing.save(image, Path(path), info or ImageInfo(), format)
+        writing.save(image, Path(path), info or ImageInfo(), format, quality, provenance)
+
+    def frames_writer(
+        self,
+        path: str | os.PathLike,
+        format: str | None = None,
+        quality: int | None = None,
+        provenance: str | None = None,
+    ) -> AbstractContextManager[moving.FramesWriter]:
+        """Writes frames into one file, whole or not at all: `with` it, `add(image, info)` takes the result of one
+        frame after the other. Durations, and how often an animation is shown, are those of the infos. Arguments are
+        those of `save`, which it equals where only one frame is added.
+
+        Raises what `save` raises.
+        """
+        return moving.frames_writer(Path(path), format, quality, provenance)
+
+    def holds_frames(self, path: str | os.PathLike, info: ImageInfo, format: str | None = None) -> bool:
+        """Whether a file has room for all frames of a picture of which `info` is the first's: GIF, WebP, PNG and AVIF
+        for those of an animation, TIFF for them and for pages.
+
+        Raises:
+            ValueError: a format that Pillow cannot write.
+        """
+        return moving.holds_frames(Path(path), info, format)
+
+    def check(
+        self, path: str | os.PathLike, size: tuple[int, int], info: ImageInfo | None = None, format: str | None = None
+    ) -> None:
+        """Checks, before the work, that `save` can write a picture of `size` (width, height) in px.
+
+        Raises:
+            ValueError: a size that the format cannot hold, or a format that Pillow cannot write.
+        """
+        path = Path(path)
+        writing.check_size(path, writing.output_format(path, info or ImageInfo(), format), *size)

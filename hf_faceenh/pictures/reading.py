@@ -2,7 +2,8 @@
 
 import os
 import warnings
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -11,13 +12,27 @@ import cv2
 import numpy as np
 import requests
 import torch
+from diffusers.utils import logging
 from diffusers.utils.constants import DIFFUSERS_REQUEST_TIMEOUT
 from PIL import Image, UnidentifiedImageError
 
 from hf_faceenh.errors import one_line
-from hf_faceenh.pictures.colour import srgb_planes, to_float
+from hf_faceenh.pictures import heic
+from hf_faceenh.pictures.colour import rgb_planes, to_float
 from hf_faceenh.pictures.formats import DAMAGE, check_exists
-from hf_faceenh.pictures.metadata import ImageInfo, format_of, jpeg_settings, read_exif, upright
+from hf_faceenh.pictures.metadata import (
+    ImageInfo,
+    format_of,
+    jpeg_settings,
+    orientation_of,
+    read_dpi,
+    read_exif,
+    read_texts,
+    upright,
+)
+from hf_faceenh.pictures.unfinished import read_unfinished
+
+logger = logging.get_logger(__name__)
 
 Picture = Image.Image | np.ndarray | torch.Tensor | str | os.PathLike | bytes
 
@@ -29,14 +44,16 @@ class LoadedImage:
     """A decoded picture.
 
     Args:
-        pixels: `[3, H, W]` float32, sRGB, in [0, 1], upright.
+        pixels: `[3, H, W]` float32 in [0, 1], in the picture's own RGB, upright.
         alpha: `[1, H, W]` float32 in [0, 1], not premultiplied; `None` for an opaque picture.
         info: what is needed to give the picture back in the form it came in.
+        remark: what is wrong with the file, though the picture could be read; `None` if nothing is.
     """
 
     pixels: torch.Tensor
     alpha: torch.Tensor | None
     info: ImageInfo
+    remark: str | None = None
 
 
 def load(picture: Picture | LoadedImage, max_pixels: int) -> LoadedImage:
@@ -46,14 +63,11 @@ def load(picture: Picture | LoadedImage, max_pixels: int) -> LoadedImage:
     if isinstance(picture, (np.ndarray, torch.Tensor)):
         return _from_planes(_planes(picture))
     if isinstance(picture, Image.Image):
-        return _decode(picture, "The picture", max_pixels)
-    if isinstance(picture, (bytes, bytearray, memoryview)):
-        return _read(BytesIO(picture), "The picture", max_pixels)
-    if isinstance(picture, str) and picture.lower().startswith(("http://", "https://")):
-        return _read(BytesIO(_download(picture)), picture, max_pixels)
-    if isinstance(picture, (str, os.PathLike)):
-        with _open_file(Path(picture)) as file:
-            return _read(file, str(picture), max_pixels)
+        return decode(picture, "The picture", max_pixels)
+    source = opened(picture)
+    if source is not None:
+        with source[0] as file:
+            return read(file, source[1], max_pixels)
     raise TypeError(
         f"FaceImageProcessor expects a PIL image, NumPy array, torch tensor, path, URL or bytes; "
         f"got {type(picture).__name__}. Pass the picture in one of these forms."
@@ -61,6 +75,17 @@ def load(picture: Picture | LoadedImage, max_pixels: int) -> LoadedImage:
 
 
 # Files
+
+
+def opened(picture: Picture | LoadedImage) -> tuple[BinaryIO, str] | None:
+    """The file of a path, URL or bytes, and what messages call it; `None` for other kinds of pictures."""
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        return BytesIO(picture), "The picture"
+    if isinstance(picture, str) and picture.lower().startswith(("http://", "https://")):
+        return BytesIO(_download(picture)), picture
+    if isinstance(picture, (str, os.PathLike)):
+        return _open_file(Path(picture)), str(picture)
+    return None
 
 
 def _download(url: str) -> bytes:
@@ -84,36 +109,65 @@ def _open_file(path: Path) -> BinaryIO:
     return open(path, "rb")
 
 
-def _read(file: BinaryIO, name: str, max_pixels: int) -> LoadedImage:
+def read(file: BinaryIO, name: str, max_pixels: int) -> LoadedImage:
+    """The picture in a file."""
+    return decode(identified(file, name), name, max_pixels, file)
+
+
+def identified(file: BinaryIO, name: str) -> Image.Image:
+    """The picture in a file, of which only the header has been read."""
+    heic.register()
     try:
         with warnings.catch_warnings():  # max_pixels takes the place of Pillow's warning
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(file)
+            return Image.open(file)
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name} is too large: {one_line(error)} Downscale the picture first.") from error
     except DAMAGE as error:
+        file.seek(0)
+        if what := heic.lacking(file.read(12)):
+            raise UnidentifiedImageError(f"{name}: {what}") from error
         raise UnidentifiedImageError(
             f"{name} is not a picture that Pillow can read ({file.seek(0, os.SEEK_END)} bytes); "
             "expected JPEG, PNG, WebP, TIFF or the like. Check the file."
         ) from error
-    return _decode(image, name, max_pixels, file)
 
 
-def _decode(image: Image.Image, name: str, max_pixels: int, file: BinaryIO | None = None) -> LoadedImage:
+def decode(image: Image.Image, name: str, max_pixels: int, file: BinaryIO | None = None) -> LoadedImage:
     """Of 16-bit colour Pillow keeps 8 bits: all 16 are read again from `file`, which `image` was opened from."""
     _check_size(image, name, max_pixels)
     deep_colour = any(";16" in str(tile) for tile in getattr(image, "tile", ())) and image.mode in ("RGB", "RGBA")
-    try:
-        image.load()
-    except DAMAGE as error:
-        raise OSError(f"{name} is damaged: {one_line(error)}. Get an undamaged copy of the picture.") from error
-    orientation, exif = read_exif(image)
-    planes, alpha, grey, icc_profile = srgb_planes(image, name)
+    image, remark = _loaded(image, name, file)
+    exif = read_exif(image, file)
+    orientation = orientation_of(image)
+    planes, alpha, grey, icc_profile = rgb_planes(image, name)
     if deep_colour and file is not None:
         planes, alpha = _deeper(planes, alpha, file)
-    depth = 16 if planes.dtype == np.uint16 else 8
-    info = ImageInfo(grey, depth, format_of(image), exif, icc_profile, jpeg_settings(image))
-    return _from_planes(upright(planes, orientation), upright(alpha, orientation), info, name)
+    planes, alpha = upright(planes, orientation), upright(alpha, orientation)
+    info = ImageInfo(
+        grey,
+        depth=16 if planes.dtype == np.uint16 else 8,
+        format=format_of(image),
+        icc_profile=icc_profile,
+        jpeg=jpeg_settings(image),
+        size=planes.shape[:0:-1],
+        dpi=read_dpi(image, exif),
+        **read_texts(image, exif),
+    )
+    return replace(_from_planes(planes, alpha, info, name), remark=remark)
+
+
+def _loaded(image: Image.Image, name: str, file: BinaryIO | None) -> tuple[Image.Image, str | None]:
+    """The picture, decoded, and what there is to say about that."""
+    try:
+        image.load()
+        return image, None
+    except DAMAGE as error:
+        with suppress(*DAMAGE):
+            if file is not None and format_of(image) == "JPEG" and (found := read_unfinished(file)):
+                logger.warning(f"{name}: {found[1]}.")
+                return found
+        raise OSError(f"{name} is damaged: {one_line(error)}. Get an undamaged copy of the picture.") from error
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:

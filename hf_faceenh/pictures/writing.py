@@ -1,37 +1,68 @@
 """A picture into a file: which format, what that format can hold, and how it is encoded."""
 
+import contextlib
+from collections.abc import Iterator
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from hf_faceenh.errors import one_line
 from hf_faceenh.files import written_whole
+from hf_faceenh.pictures import heic
+from hf_faceenh.pictures.carrying import carried, completed, encoder_options
 from hf_faceenh.pictures.formats import DAMAGE
 from hf_faceenh.pictures.metadata import ImageInfo
+from hf_faceenh.pictures.output import to_8_bits
 
-ALPHA_FORMATS = {"PNG", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000"}
+ALPHA_FORMATS = {"PNG", "WEBP", "TIFF", "GIF", "AVIF", "HEIF", "JPEG2000"}
 DEEP_FORMATS = {"PNG", "TIFF"}
-LOSSY_FORMATS = {"JPEG", "WEBP", "AVIF"}
+QUALITY = 95  # of lossy formats, unless the user asks for another
+LARGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535, "AVIF": 65536}  # px
 
 
-def save(image: Image.Image, path: Path, info: ImageInfo, format: str | None) -> None:
+def save(
+    image: Image.Image | np.ndarray,
+    path: Path,
+    info: ImageInfo,
+    format: str | None,
+    quality: int | None,
+    provenance: str | None,
+) -> None:
     """See `FaceImageProcessor.save`."""
-    format = _output_format(path, info, format)
+    format = output_format(path, info, format)
+    check_folder(path)
+    with problems(path, format):
+        data = encoded(fit_format(image, format), info, format, quality, provenance)
+        with written_whole(path) as partial:
+            partial.write_bytes(data)  # Pillow does not notice a write that a full disk cuts short
+
+
+def check_folder(path: Path) -> None:
+    """
+    Raises:
+        FileNotFoundError: where there is no folder for `path`.
+    """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} to. Create it first.")
+
+
+@contextlib.contextmanager
+def problems(path: Path, format: str) -> Iterator[None]:
+    """Makes one line of what an encoder or the disk raises."""
     try:
-        image, file = _fit_format(image, format), BytesIO()
-        image.save(file, format=format, **_save_options(image, info, format))
-        with written_whole(path) as partial:
-            partial.write_bytes(file.getbuffer())  # Pillow does not notice a write that a full disk cuts short
+        yield
     except DAMAGE as error:
         raise OSError(f"Could not write {path} as {format}: {one_line(error)}. Check the disk, or try PNG.") from error
 
 
-def _output_format(path: Path, info: ImageInfo, format: str | None) -> str:
+def output_format(path: Path, info: ImageInfo, format: str | None) -> str:
+    """Pillow's name of the format to write."""
+    heic.register()
     suffixes = Image.registered_extensions()
     asked = format or path.suffix.lstrip(".") or info.format or "PNG"
     name = suffixes.get(f".{asked.lower()}", asked.upper())
@@ -40,20 +71,88 @@ def _output_format(path: Path, info: ImageInfo, format: str | None) -> str:
     return name
 
 
-def _fit_format(image: Image.Image, format: str) -> Image.Image:
+def check_size(path: Path, format: str, width: int, height: int) -> None:
+    """See `FaceImageProcessor.check`."""
+    largest = LARGEST_SIDE.get(format)
+    if largest and max(width, height) > largest:
+        raise ValueError(
+            f"{path} would have {width}×{height} px, and {format} files hold at most {largest} px a side. "
+            "Choose PNG or TIFF, or a smaller upscale."
+        )
+
+
+def fit_format(image: Image.Image | np.ndarray, format: str) -> Image.Image | np.ndarray:
     """`image` with 8 bits where the format holds no 16, and laid onto white where it holds no alpha."""
-    if image.mode == "I;16" and format not in DEEP_FORMATS:
-        return Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
-    if image.mode in ("LA", "RGBA") and format not in ALPHA_FORMATS:
+    if format not in DEEP_FORMATS:
+        if isinstance(image, np.ndarray):
+            image = to_8_bits(image)
+        elif image.mode == "I;16":
+            return Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
+    if format not in ALPHA_FORMATS and image.mode in ("LA", "RGBA"):
         canvas = Image.new(image.mode.removesuffix("A"), image.size, "white")
         canvas.paste(image.convert(canvas.mode), mask=image.getchannel("A"))
         return canvas
     return image
 
 
-def _save_options(image: Image.Image, info: ImageInfo, format: str) -> dict[str, Any]:
-    profile = info.icc_profile if image.mode in ("RGB", "RGBA") else None
-    options = {"exif": info.exif, "icc_profile": profile}
-    if format in LOSSY_FORMATS:
-        options |= info.jpeg if format == "JPEG" and info.jpeg else {"quality": 95}
-    return {name: value for name, value in options.items() if value is not None}
+def encoded(
+    image: Image.Image | np.ndarray,
+    info: ImageInfo,
+    format: str,
+    quality: int | None,
+    provenance: str | None,
+    **options: Any,
+) -> bytes:
+    """A file's content; `options` are more of the encoder's."""
+    is_array = isinstance(image, np.ndarray)
+    size = image.shape[1::-1] if is_array else image.size
+    grey = not is_array and image.mode in ("L", "LA", "I;16")
+    tags = carried(info, format, size, _profile(info, grey, format), provenance)
+    if is_array:
+        order = cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
+        data = cv2.imencode(f".{format.lower()}", cv2.cvtColor(image, order))[1].tobytes()
+    else:
+        file = BytesIO()
+        options |= _encoder_settings(info, format, quality) | encoder_options(tags, format)
+        image.save(file, format=format, **options)
+        data = file.getvalue()
+    return completed(data, tags, format, alpha=is_array and image.shape[2] == 4)
+
+
+def _profile(info: ImageInfo, grey: bool, format: str) -> bytes | None:
+    """The profile, if it is one for pixels like these."""
+    profile = info.icc_profile
+    if profile is None or (profile[16:20] == b"GRAY") != grey or (grey and format in ("WEBP", "AVIF")):
+        return None
+    return profile
+
+
+def _encoder_settings(info: ImageInfo, format: str, quality: int | None) -> dict[str, Any]:
+    if format == "JPEG":
+        return {"qtables": _quantisation(info, quality), "subsampling": "4:4:4"}  # faces live by their colours too
+    if format == "WEBP":
+        return {"quality": quality or QUALITY, "exact": True}  # keeps colours under transparent pixels
+    if format == "AVIF":
+        return {"quality": quality or QUALITY, "subsampling": "4:4:4"}
+    if format == "HEIF":  # in half the colour resolution, which is all that telephones show
+        return {"quality": quality or QUALITY}
+    return {}
+
+
+def _quantisation(info: ImageInfo, quality: int | None) -> list[list[int]]:
+    """The tables of `quality`; if none is asked for, nowhere coarser than quality 95, nor than the input was."""
+    tables = _tables(quality or QUALITY)
+    if quality is not None or not info.jpeg:
+        return tables
+    return [
+        [min(levels) for levels in zip(*pair, strict=True)] for pair in zip(tables, info.jpeg["qtables"], strict=True)
+    ]
+
+
+@cache
+def _tables(quality: int) -> list[list[int]]:
+    """libjpeg's, for luminance and chrominance."""
+    file = BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "JPEG", quality=quality)
+    with Image.open(file) as image:
+        return [list(image.quantization[number]) for number in (0, 1)]

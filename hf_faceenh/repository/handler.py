@@ -26,6 +26,7 @@ PARAMETERS = {
     "max_face_size": float,
     "max_faces": int,
     "detection_threshold": float,
+    "identity_limit": float,
 }
 LARGEST_RESULT = 100_000_000  # pixels; more would need more memory than an endpoint has
 

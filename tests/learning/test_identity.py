@@ -9,17 +9,11 @@ from tiny import tiny_enhancer
 from torch import nn
 from transformers import MobileNetV2Config, MobileNetV2Model
 
-from hf_faceenh.alignment import crop_faces, similarity_transform
+from hf_faceenh.alignment import FFHQ_TEMPLATE, crop_faces, similarity_transform
 from hf_faceenh.convert import convert
-from hf_faceenh.learning.identity import (
-    FFHQ_TEMPLATE,
-    align_for_recognizer,
-    check_recognizer,
-    embed,
-    identity_distance,
-    load_recognizer,
-)
+from hf_faceenh.learning.identity import load_recognizer
 from hf_faceenh.models import FaceRecognizer, FaceRecognizerConfig
+from hf_faceenh.recognition import align_for_recognizer, check_recognizer, embed, identity_distance
 
 
 def recognizer(**config) -> FaceRecognizer:

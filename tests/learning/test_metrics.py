@@ -7,8 +7,7 @@ import torch
 from PIL import Image
 from transformers import MobileNetV2Config, MobileNetV2Model
 
-from hf_faceenh.alignment import crop_faces, similarity_transform, transform_points
-from hf_faceenh.learning.identity import FFHQ_TEMPLATE
+from hf_faceenh.alignment import FFHQ_TEMPLATE, crop_faces, similarity_transform, transform_points
 from hf_faceenh.learning.metrics import (
     HIGHEST_PSNR,
     face_metrics,

@@ -1,10 +1,10 @@
-"""Orientation, EXIF and JPEG settings, from the file read to the file written."""
+"""Orientation and EXIF, from the file read to the file written; test_carrying.py has the other texts."""
 
 import io
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 from samples import PROCESSOR, TAG, bytes_of, encoded, enhanced, exif_block, gradient, photograph
 
 
@@ -70,20 +70,21 @@ def test_tags_that_describe_the_old_file_do_not_reach_the_new_one(tmp_path):
         assert set(image.getexif()) == {TAG.DateTime}
 
 
-@pytest.mark.parametrize(("quality", "subsampling"), [(30, "4:2:0"), (88, "4:4:4")])
-def test_jpeg_quality_is_kept(quality, subsampling, tmp_path):
-    loaded = PROCESSOR.load(photograph(quality=quality, subsampling=subsampling))
-    PROCESSOR.save(enhanced(loaded), tmp_path / "out.jpg", loaded.info)
-    with Image.open(tmp_path / "out.jpg") as out, Image.open(io.BytesIO(photograph(quality=quality))) as original:
-        assert out.quantization == original.quantization
-        assert out.layer[0][1:3] == ((2, 2) if subsampling == "4:2:0" else (1, 1))
-
-
 def test_a_grey_jpeg_stays_grey_and_a_new_jpeg_has_quality_95(tmp_path):
     loaded = PROCESSOR.load(encoded(Image.fromarray(gradient()[..., 0]), "JPEG", quality=60))
     PROCESSOR.save(enhanced(loaded), tmp_path / "grey.jpg", loaded.info)
     PROCESSOR.save(Image.fromarray(gradient()), tmp_path / "new.jpg")
     reference = Image.open(io.BytesIO(encoded(Image.fromarray(gradient()), "JPEG", quality=95)))
     with Image.open(tmp_path / "grey.jpg") as grey, Image.open(tmp_path / "new.jpg") as new:
-        assert grey.mode == "L" and grey.quantization == dict(enumerate(loaded.info.jpeg["qtables"].values()))
+        assert grey.mode == "L" and grey.quantization == {0: reference.quantization[0]}
         assert new.quantization == reference.quantization
+
+
+def test_an_orientation_that_only_xmp_tells_is_applied_as_pillow_does():
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    for format in ("PNG", "WEBP"):
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        options = {"pnginfo": info} if format == "PNG" else {"xmp": xmp, "lossless": True}
+        loaded = PROCESSOR.load(encoded(Image.fromarray(gradient()), format, **options))
+        np.testing.assert_array_equal(bytes_of(loaded), np.rot90(gradient(), 3))

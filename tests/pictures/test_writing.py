@@ -1,23 +1,24 @@
 """Files: formats, and whole or not at all."""
 
+import dataclasses
 import os
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from samples import PROCESSOR, encoded, enhanced, gradient, photograph, swapped_profile
 
-from hf_faceenh.pictures.colour import SRGB
 
-
-def test_a_colour_picture_that_had_a_profile_gets_an_srgb_one(tmp_path):
-    for suffix in (".jpg", ".png", ".webp", ".tif"):
+def test_a_colour_picture_keeps_its_profile(tmp_path):
+    for suffix in (".jpg", ".png", ".webp", ".tif", ".avif"):
         loaded = PROCESSOR.load(photograph(icc_profile=swapped_profile()))
         PROCESSOR.save(enhanced(loaded), tmp_path / f"out{suffix}", loaded.info)
         with Image.open(tmp_path / f"out{suffix}") as image:
-            assert image.info["icc_profile"] == SRGB.tobytes()
+            assert image.info["icc_profile"] == swapped_profile()
         loaded = PROCESSOR.load(photograph())
         PROCESSOR.save(enhanced(loaded), tmp_path / f"out{suffix}", loaded.info)
         with Image.open(tmp_path / f"out{suffix}") as image:
@@ -123,3 +124,87 @@ except OSError as error:
 """
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "Could not write" in printed and {path.name for path in tmp_path.iterdir()} == {"noise.png", "whole.jpg"}
+
+
+# JPEG
+
+
+def quantisation(data):
+    """Tables of a JPEG, and how many chroma samples there are per pixel and axis, read without Pillow."""
+    tables, at = {}, 2
+    while data[at + 1] != 0xC0:
+        size = int.from_bytes(data[at + 2 : at + 4], "big")
+        body = data[at + 4 : at + 2 + size]
+        while data[at + 1] == 0xDB and body:
+            tables[body[0]], body = list(body[1:65]), body[65:]
+        at += 2 + size
+    return tables, {data[at + 11 + 3 * i] for i in range(data[at + 9])}
+
+
+def written(loaded, path, **options):
+    PROCESSOR.save(enhanced(loaded), path, loaded.info, **options)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("quality", [15, 75, 95, 98, 100])
+def test_a_jpeg_is_never_coarser_than_quality_95_nor_than_the_input(quality, tmp_path):
+    source = photograph(quality=quality, subsampling="4:2:0")
+    tables, sampling = quantisation(written(PROCESSOR.load(source), tmp_path / "out.jpg"))
+    assert sampling == {0x11}
+    for number, levels in tables.items():
+        for reference in (source, photograph(quality=95)):
+            assert all(a <= b for a, b in zip(levels, quantisation(reference)[0][number], strict=True))
+
+
+def test_tables_of_another_kind_than_libjpegs_count_too(tmp_path):
+    """Of each coefficient the finer one; three components may have three tables."""
+    steep = [min(255, 1 + 4 * i) for i in range(64)]
+    source = photograph(qtables=[steep, steep[::-1], steep], subsampling="4:2:0")
+    tables, _ = quantisation(written(PROCESSOR.load(source), tmp_path / "out.jpg"))
+    reference, _ = quantisation(photograph(quality=95))
+    assert all(a <= b for number in (0, 1) for a, b in zip(tables[number], reference[number], strict=True))
+    assert tables[0][0] == 1 < reference[0][0] and tables[1] != reference[1]
+
+
+def test_the_quality_that_is_asked_for_rules(tmp_path):
+    loaded = PROCESSOR.load(photograph(quality=98))
+    for quality in (40, 100):
+        tables, sampling = quantisation(written(loaded, tmp_path / "out.jpg", quality=quality))
+        assert tables == quantisation(photograph(quality=quality))[0] and sampling == {0x11}
+    for suffix in (".webp", ".avif"):
+        sizes = [len(written(loaded, tmp_path / f"out{suffix}", quality=quality)) for quality in (30, None, 100)]
+        assert sizes == sorted(set(sizes))
+
+
+# 16 bits a channel, limits
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bit_colour_is_written_where_the_format_holds_it(channels, tmp_path):
+    deep = np.random.default_rng(0).integers(0, 65535, (48, 64, channels), dtype=np.uint16)
+    loaded = PROCESSOR.load(deep)
+    info = dataclasses.replace(loaded.info, icc_profile=swapped_profile(), dpi=(300, 300), size=(64, 48))
+    image = PROCESSOR.to_output(loaded.pixels, loaded, "deep")
+    assert image.dtype == np.uint16
+    for suffix in (".png", ".tif", ".webp", ".jpg"):
+        PROCESSOR.save(image, tmp_path / f"out{suffix}", info, provenance="a line")
+        if suffix in (".png", ".tif"):
+            read = cv2.imread(str(tmp_path / f"out{suffix}"), cv2.IMREAD_UNCHANGED)
+            np.testing.assert_array_equal(read[..., [2, 1, 0, 3][:channels]], deep)
+        again = PROCESSOR.load(tmp_path / f"out{suffix}")
+        assert again.info.depth == (16 if suffix in (".png", ".tif") else 8)
+        assert again.info.icc_profile == swapped_profile() and [round(x) for x in again.info.dpi] == [300, 300]
+        assert (again.alpha is not None) == (channels == 4 and suffix != ".jpg")
+    if channels == 4:
+        with tifffile.TiffFile(tmp_path / "out.tif") as file:
+            assert file.pages[0].extrasamples == (2,)  # alpha, not premultiplied
+
+
+def test_what_a_format_cannot_hold_is_said_before_the_work():
+    for name, size, largest in (("a.webp", (16_384, 10), 16_383), ("a.jpg", (10, 65_501), 65_500)):
+        with pytest.raises(ValueError, match=f"^{name} would have {size[0]}×{size[1]} px.* at most {largest} px.*PNG"):
+            PROCESSOR.check(name, size)
+    for name, size in (("a.webp", (16_383, 10)), ("a.jpg", (65_500, 65_500)), ("a.png", (100_000, 10))):
+        PROCESSOR.check(name, size)
+    with pytest.raises(ValueError, match="'doc'"):
+        PROCESSOR.check("a.doc", (10, 10))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from PIL import Image
+from PIL import ExifTags, Image
 from tiny import tiny_pipeline
 
 README = Path(__file__).parents[2] / "space" / "README.md"
@@ -42,12 +42,23 @@ def test_a_picture_comes_back_in_its_format_under_its_name(client, three_faces, 
     with Image.open(result) as image:
         assert Path(result).name == "three_prints.jpg" and image.format == "JPEG" and image.size == (1280, 660)
     assert len(faces) == 3 and all(face["left_alone"] is None and 0.5 < face["score"] <= 1 for face in faces)
+    assert all("the same person" in face["likeness"] for face in faces)
     x1, y1, x2, y2 = faces[0]["box"]
     assert 80 < x1 < 120 and 60 < y1 < 90 and 170 < x2 < 210 and 170 < y2 < 210
     Image.open(three_faces).convert("L").save(tmp_path / "grandma (1901).png")
     result, _ = ask(client, tmp_path / "grandma (1901).png", enlarge=1)
     with Image.open(result) as image:
         assert Path(result).name == "grandma (1901).png" and (image.format, image.mode) == ("PNG", "L")
+
+
+def test_an_animation_comes_back_as_one(client, three_faces, tmp_path):
+    photo = Image.open(three_faces).convert("RGB").resize((160, 82))
+    photo.save(tmp_path / "moving.gif", save_all=True, append_images=[photo.rotate(2), photo.rotate(4)], duration=80)
+    result, _ = ask(client, tmp_path / "moving.gif")
+    with Image.open(result) as image:
+        assert (image.format, image.n_frames, image.size, image.info["duration"]) == ("GIF", 3, (320, 164), 80)
+    with pytest.raises(AppError, match="Please go back to all faces"):
+        ask(client, tmp_path / "moving.gif", faces=[0])
 
 
 def test_only_the_faces_that_one_asks_for(client, three_faces):
@@ -183,6 +194,9 @@ def test_every_common_format_comes_back_as_it_was(client, three_faces, tmp_path)
         for name in pictures:
             sent, received = Image.open(tmp_path / name), Image.open(io.BytesIO(archive.read(name)))
             assert (received.format, received.mode, received.size) == (sent.format, sent.mode, sent.size)
+            if name in ("a.jpg", "a.avif", "a.tif", "a.webp"):
+                said = received.getexif()[ExifTags.Base.Software]
+                assert said.startswith("hf-faceenh") and "upscale=1, strength=1.0" in said
 
 
 def test_zips_that_are_refused(client, tmp_path):

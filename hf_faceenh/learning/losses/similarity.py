@@ -3,15 +3,15 @@
 import torch
 from torch import nn
 
-from hf_faceenh.learning.identity import check_recognizer, embed, embedding_distance
 from hf_faceenh.learning.losses.base import FrozenLoss, freeze, relative_error
+from hf_faceenh.recognition import check_recognizer, embed, embedding_distance
 
 
 class SimilarityLoss(FrozenLoss):
     """Mean identity distance of enhanced from sharp faces.
 
     Args:
-        recognizer: see `hf_faceenh.learning.identity`. It is frozen.
+        recognizer: see `hf_faceenh.recognition`. It is frozen.
         relative: take the logarithm of each face's distance relative to its degraded input's instead, for the reasons
             that `relative_l1` gives: a bare distance is decided by the heavily damaged faces.
 

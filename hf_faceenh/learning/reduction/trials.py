@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hf_faceenh.learning.identity import identity_distance
 from hf_faceenh.models.channels import ChannelGroup, Reducible, masked
+from hf_faceenh.recognition import identity_distance
 
 Batch = Mapping[str, torch.Tensor]  # "hq": sharp faces, "lq": the same, degraded; `[B, 3, S, S]` in [-1, 1]
 Loss = Callable[[torch.Tensor, Batch], torch.Tensor]  # (enhanced faces, batch) → scalar
