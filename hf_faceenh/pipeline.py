@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from hf_faceenh.alignment import for_upscaled
 from hf_faceenh.arguments import check_call
 from hf_faceenh.binding import bind, worth
+from hf_faceenh.colours import bind_colours
 from hf_faceenh.denoising import with_less_grain
 from hf_faceenh.enhancing import enhance, parse
 from hf_faceenh.faces import EnhancedFace, Limits, choices, choose, find_faces, measured, whole_picture
@@ -224,6 +225,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 faces = enhance(self.enhancer, crops)  # [B, 3, S, S]
                 probabilities = parse(self.parser, faces)  # [B, L, S, S]
                 labels = probabilities.argmax(dim=1).to(torch.uint8)  # [B, S, S]
+                faces = bind_colours(faces, crops, labels, self.parser.config.id2label)  # [B, 3, S, S]
                 masks = region_mask(probabilities, self.parser.config.id2label, regions)  # [B, 1, S, S]
                 if by_detail:
                     sizes = [(face.size, face.detail) for face in (one.faces[index] for one, index in batch)]

@@ -21,7 +21,7 @@ WIDTHS = (
     16,
     4,
     1,
-)  # standard deviations in bins of what is averaged: the wider ones where the finer find few samples
+)  # standard deviations in bins of the means; the wider count where the finer find few samples
 LEVELS = 4096  # of luminance that the curve is read at; it is smooth, so that 16 bits a channel do not show them
 STRIP = 2**20  # px that are worked on at once
 
@@ -29,7 +29,7 @@ STRIP = 2**20  # px that are worked on at once
 # how far the tone is from grey, since JPEG blurs the colours of a strong one.
 TYPICAL, TYPICAL_SHARE = 0.8, 0.06  # root of the mean square
 LARGEST, LARGEST_SHARE = 3.0, 0.2
-GREY = 1.0  # a curve that nowhere goes further than this from grey is grey: noise, or a scanner's cast
+GREY = 1.0  # a tone that is no further from grey, in the mean, is grey: noise, or a scanner's cast
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,11 +94,18 @@ def find_tone(picture: torch.Tensor, alpha: torch.Tensor | None = None) -> Tone 
         return None
     if distances.max() > LARGEST + LARGEST_SHARE * strength:
         return None
-    if np.abs(curve).max() <= GREY:
+    if strength <= GREY:
         curve = np.zeros_like(curve)
     red, blue = (np.interp(np.linspace(0, 255, LEVELS), at, each) / 255 for each in curve)
     green = -(LUMA[0] * red + LUMA[2] * blue) / LUMA[1]  # so that the luminance stays
-    return Tone(torch.from_numpy(np.stack([red, green, blue]).astype(np.float32)))
+    return Tone(torch.from_numpy(_displayable(np.stack([red, green, blue])).astype(np.float32)))
+
+
+def _displayable(curve: np.ndarray) -> np.ndarray:
+    """The curve `[3, LEVELS]` drawn towards grey at the ends of luminance, where its colours would be clipped."""
+    grey = np.linspace(0, 1, LEVELS)
+    room = np.where(curve < 0, grey, 1 - grey) / np.abs(curve).clip(1e-9)
+    return curve * room.min(axis=0).clip(max=1)
 
 
 def _samples(picture: torch.Tensor, alpha: torch.Tensor | None) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +121,7 @@ def _curve(grey: np.ndarray, colours: np.ndarray) -> np.ndarray:
     bins = grey.round().astype(int)
     count = np.bincount(bins, minlength=BINS)
     total = np.stack([np.bincount(bins, each, minlength=BINS) for each in colours])
-    few = 20 + len(grey) / 1000  # as many samples weigh as much as the wider mean
+    few = 8 + len(grey) / 5000  # so many samples weigh as much as the wider mean
     curve = total.sum(axis=1, keepdims=True) / len(grey)
     for width in WIDTHS:
         weights = np.exp(-0.5 * ((np.arange(BINS)[:, None] - np.arange(BINS)) / width) ** 2)
