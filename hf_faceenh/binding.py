@@ -14,8 +14,10 @@ REPAIR = (4.0, 8.0)
 SHARPNESS = (0.4, 0.6)
 SAFE = 0.6
 
-# A face of the enhancer's size or more loses on the way through its crop. A change up to the first, root mean square
-# in levels of 255, is not worth that; one from the second on is.
+# A face loses on the way through its crop, from nothing where its side is the first of these shares of S to so much
+# from the second on that a change up to the first of WORTH, root mean square in levels of 255, is not worth it; one
+# from the second on is.
+LOSS = (0.65, 0.85)
 WORTH = (0.5, 2.0)
 # How much is taken of a face that has more detail than the enhancer gives, and is enhanced because it is noisy: the
 # enhanced one is cleaner, the super-resolved one has more detail, and their mean comes nearest to the truth.
@@ -49,7 +51,7 @@ def worth(
     level = 255 * squares.sqrt().nan_to_num()
     gain = ((level - WORTH[0]) / (WORTH[1] - WORTH[0])).clamp(0, 1)
     size, detail = masks.new_tensor(sizes).T / crops.shape[-1]
-    loss = (2 * size - 1).clamp(0, 1)
+    loss = ((size - LOSS[0]) / (LOSS[1] - LOSS[0])).clamp(0, 1)
     share = torch.where(detail > 1, NOISY, 1 - loss * (1 - gain))
     return masks * share[:, None, None, None]
 

@@ -30,7 +30,7 @@ def test_what_a_blurred_face_does_not_resolve_is_not_bound():
 def test_a_face_that_hardly_changes_is_not_worth_the_loss_in_its_crop():
     assert worth(changed(0.3), CROP, MASK, SHARP).max() == 0
     assert worth(changed(3), CROP, MASK, SHARP).min() == 1
-    assert worth(changed(0.3), CROP, MASK, [(30.0, 20.0)]).min() == 1  # a small face loses nothing
+    assert worth(changed(0.3), CROP, MASK, [(40.0, 26.0)]).min() == 1  # a small face loses nothing
     assert worth(CROP, CROP, 0 * MASK, SHARP).max() == 0
 
 
