@@ -22,9 +22,10 @@ from hf_faceenh.commands import (
 )
 from hf_faceenh.errors import one_line
 from hf_faceenh.files import check_empty, why_unreadable
-from hf_faceenh.jobs import Job, all_faces, enhance_one, plan, refusals, remark
+from hf_faceenh.jobs import all_faces, enhance_one, remark
 from hf_faceenh.loading import check_model, check_pipeline, load_pipeline, load_single
 from hf_faceenh.pictures import PICTURE_ERRORS
+from hf_faceenh.planning import Job, plan, refusals
 from hf_faceenh.provenance import version
 from hf_faceenh.results import read_results
 from hf_faceenh.sources import STREAM, find, passed_over

@@ -27,6 +27,8 @@ GRAIN = 2.0  # energy up to so many times that of the smooth blocks is grain sti
 MISSED = 3.0
 CONTRAST = 40.0  # standard deviation of the blocks' brightness in levels of 255
 
+GRAINY = 5.0  # noise from which a face gains by being cleaned, even at the cost of detail
+
 LUMA = (0.299, 0.587, 0.114)
 _AXIS = (np.arange(GRID) + 0.5) / GRID - 0.5
 _ELLIPSE = _AXIS[None] ** 2 + _AXIS[:, None] ** 2 < 0.25
@@ -38,8 +40,8 @@ class Detail(NamedTuple):
     Args:
         side: side in px to which its aligned crop could be downscaled without a visible loss; at most the crop's own
             side, and at most `LARGEST`.
-        noise: standard deviation of the second octave where the face is smooth, in levels of 255. The finest holds less
-            of the grain of film and scans, and what it holds the super-resolver removes.
+        noise: standard deviation of the second octave where the face is smooth, in levels of 255. The finest holds
+            less of the grain of film and scans, and what it holds the super-resolver removes.
     """
 
     side: float

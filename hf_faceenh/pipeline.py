@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from hf_faceenh.alignment import for_upscaled
 from hf_faceenh.arguments import check_call
+from hf_faceenh.binding import bind, worth
 from hf_faceenh.colours import bind_colours
 from hf_faceenh.denoising import with_less_grain
 from hf_faceenh.enhancing import enhance, parse
@@ -226,6 +227,9 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 labels = probabilities.argmax(dim=1).to(torch.uint8)  # [B, S, S]
                 faces = bind_colours(faces, crops, labels, self.parser.config.id2label)  # [B, 3, S, S]
                 masks = region_mask(probabilities, self.parser.config.id2label, regions)  # [B, 1, S, S]
+                if by_detail:
+                    sizes = [(face.size, face.detail) for face in (one.faces[index] for one, index in batch)]
+                    masks, faces = worth(faces, crops, masks, sizes), bind(faces, crops, masks, sizes)
                 strengths = [photograph.decide_strength(index, strength) for photograph, index in batch]
                 if self.recognizer is not None:
                     shares = torch.ones_like(masks) if aligned else masks  # a crop's result is all of the face

@@ -13,7 +13,7 @@ from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "hf_faceenh" / "weights" / "parser"
-LABELS = ["background", "skin", "nose", "l_eye", "r_eye", "l_brow", "r_brow", "mouth", "u_lip", "l_lip"]
+LABELS = ["background", "skin", "nose", "l_eye", "r_eye", "l_brow", "r_brow", "mouth", "u_lip", "l_lip", "hair"]
 
 # Middles of the regions on the astronaut's photograph, (x, y) in px, marked by hand.
 MIDDLES = {
@@ -62,7 +62,7 @@ def test_is_small_and_stored_in_half_precision(parser):
 
 
 def test_speaks_celebamask_hq(parser):
-    assert [parser.config.id2label[i] for i in range(10)] == LABELS
+    assert [parser.config.id2label[i] for i in range(len(LABELS))] == LABELS
     assert parser.config.label2id == {name: i for i, name in enumerate(LABELS)}
     assert parser.config.sample_size == 256
 
@@ -76,12 +76,14 @@ def test_finds_the_parts_of_the_astronauts_face(name, parser, to_crop, regions):
     assert abs(rows.mean() - middle[1]) < TOLERANCE
 
 
-def test_skin_is_skin_and_the_rest_is_background(parser, to_crop, regions):
+def test_skin_is_skin_and_hair_is_hair_and_the_rest_is_background(parser, to_crop, regions):
     def region_at(x, y):
         column, row = to_crop @ [x, y, 1]
         return parser.config.id2label[int(regions[round(row), round(column)])]
 
     cheeks_chin_and_forehead = [(200, 122), (250, 124), (224, 165), (224, 87)]
     assert [region_at(*point) for point in cheeks_chin_and_forehead] == ["skin"] * 4
-    hair_collar_and_wall = [(168, 75), (275, 90), (195, 185), (160, 135)]
-    assert [region_at(*point) for point in hair_collar_and_wall] == ["background"] * 4
+    hair = [(178, 75), (224, 55), (268, 85)]
+    assert [region_at(*point) for point in hair] == ["hair"] * 3
+    collar_and_wall = [(195, 185), (160, 135)]
+    assert [region_at(*point) for point in collar_and_wall] == ["background"] * 2

@@ -77,7 +77,7 @@ def test_no_edge_of_the_head_shows(reach):
     mask = region_mask(head(reach=reach), NAMES, "head")[0, 0]
     for along in (0, 1):
         assert mask.diff(dim=along).abs().max() < 0.12  # the face's own edge, in 128 px
-        assert mask[:, :20].diff(dim=along).abs().max() < 0.07
+        assert mask[:, :20].diff(dim=along).abs().max() < 0.08
     for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]):
         assert edge.max() < 0.01
 

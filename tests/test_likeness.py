@@ -70,20 +70,20 @@ def test_the_strength_is_lowered_step_by_step():
     faces = torch.tensor([0.1, 0.3, 0.5, 0.9, 1.0])[:, None, None, None].expand_as(crops)
     masks = torch.ones(5, 1, 64, 64)
     strengths = [1.0, 1.0, 1.0, 0.5, 0.0]
-    kept = keep_likeness(Brightness(), crops, faces, masks, strengths, limit=0.21)
-    assert [one.strength for one in kept] == pytest.approx([1, 0.6, 0.4, 0.4 * 0.5, 0])
-    assert [one.distance for one in kept] == pytest.approx([0.1, 0.18, 0.2, 0.18, 0], abs=1e-5)
+    kept = keep_likeness(Brightness(), crops, faces, masks, strengths, limit=0.215)
+    assert [one.strength for one in kept] == pytest.approx([1, 0.7, 0.4, 0.4 * 0.5, 0])
+    assert [one.distance for one in kept] == pytest.approx([0.1, 0.21, 0.2, 0.18, 0], abs=1e-5)
     assert [one.first for one in kept] == pytest.approx([0.1, 0.3, 0.5, 0.45, 0], abs=1e-5)
 
 
 @torch.no_grad()
 def test_where_no_strength_is_small_enough_it_is_told():
     crops, masks = torch.zeros(2, 3, 64, 64), torch.ones(2, 1, 64, 64)
-    faces = torch.tensor([0.1, 0.9])[:, None, None, None].expand_as(crops)
-    near, far = keep_likeness(Brightness(), crops, faces, masks, [1.0, 1.0], limit=0.15)
+    faces = torch.tensor([0.05, 0.9])[:, None, None, None].expand_as(crops)
+    near, far = keep_likeness(Brightness(), crops, faces, masks, [1.0, 1.0], limit=0.08)
     assert near.strength == 1 and far.strength is None and far.first == pytest.approx(0.9)
-    half = keep_likeness(Brightness(), crops, faces, masks / 2, [1.0, 1.0], limit=0.15)  # what the result gets
-    assert [one.first for one in half] == pytest.approx([0.05, 0.45], abs=1e-5)
+    half = keep_likeness(Brightness(), crops, faces, masks / 2, [1.0, 1.0], limit=0.08)  # what the result gets
+    assert [one.first for one in half] == pytest.approx([0.025, 0.45], abs=1e-5)
 
 
 def test_words_follow_the_distance():

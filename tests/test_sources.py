@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hf_faceenh.jobs import plan, refusals
 from hf_faceenh.pictures import heic
+from hf_faceenh.planning import plan, refusals
 from hf_faceenh.sources import find, passed_over
 
 FILES = "a.png b.HEIC c.heic d.txt e.txt f.txt noending .hidden .git/config out/x.txt J. Smith"

@@ -87,7 +87,7 @@ class Work:
         batch_size: int,
         num_workers: int,
     ):
-        self.process, self.pipe, self.options, self.settings = process, pipe, options, saving
+        self.process, self.pipe, self.options, self.save_options = process, pipe, options, saving
         self.collection = collection
         self.output, self.format, self.batch_size, self.num_workers = output, format, batch_size, num_workers
         self.reading, self.coding, self.writing = map(ThreadPoolExecutor, (1, num_workers, 1))
@@ -193,7 +193,7 @@ class Work:
             image, faces = outcome
             format = _format_of(picture)
             file = writer.file_for(row, format)
-            save = partial(self.pipe.image_processor.save, **self.settings)
+            save = partial(self.pipe.image_processor.save, **self.save_options)
             saved = self.coding.submit(save, image, file, picture.info, format)
             self.saving.append(saved)
             if len(self.saving) > self.num_workers:
@@ -213,7 +213,7 @@ class Work:
         if not processor.holds_frames(file, first.info, format):
             reading = iter(())
         try:
-            with processor.frames_writer(file, format, **self.settings) as out:
+            with processor.frames_writer(file, format, **self.save_options) as out:
                 for frame in itertools.chain([first], reading):
                     (outcome,) = self._enhance([frame])
                     if isinstance(outcome, str):

@@ -77,10 +77,11 @@ def read_exif(image: Image.Image, file: BinaryIO | None) -> Exif:
     return Exif()
 
 
-def orientation_of(exif: Exif) -> int:
-    """1…8, as EXIF counts."""
-    number = exif.number(_TAG.Orientation)
-    return number if number in range(1, 9) else 1
+def orientation_of(image: Image.Image) -> int:
+    """1…8, as EXIF or else XMP says of a loaded picture; 1 for a TIFF, which Pillow has turned already."""
+    with suppress(*DAMAGE):
+        return int(image.getexif().get(_TAG.Orientation, 1))
+    return 1
 
 
 def read_texts(image: Image.Image, exif: Exif) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def decode(image: Image.Image, name: str, max_pixels: int, file: BinaryIO | None
     deep_colour = any(";16" in str(tile) for tile in getattr(image, "tile", ())) and image.mode in ("RGB", "RGBA")
     image, remark = _loaded(image, name, file)
     exif = read_exif(image, file)
-    orientation = 1 if image.format == "TIFF" else orientation_of(exif)  # Pillow has turned a TIFF already
+    orientation = orientation_of(image)
     planes, alpha, grey, icc_profile = rgb_planes(image, name)
     if deep_colour and file is not None:
         planes, alpha = _deeper(planes, alpha, file)

@@ -114,13 +114,15 @@ def test_a_tiff_keeps_all_its_texts(tmp_path):
     result(path, tmp_path / "out.tif", provenance=LINE)
     with tifffile.TiffFile(tmp_path / "out.tif") as file:
         tags = file.pages[0].tags
-        assert tags[700].value == xmp.adapted(XMP, (128, 96), 2) and bytes(tags[33723].value) == IPTC
+        assert b'creator="someone"' in tags[700].value and b'Orientation="6"' not in tags[700].value
+        assert bytes(tags[33723].value) == IPTC
         assert tags["ImageDescription"].value == "A beach" and tags["Copyright"].value == "nobody"
         assert tags["Artist"].value in ("Élias", "Élias".encode().decode("latin-1"))  # by tifffile's version
         assert tags["Software"].value == f"tifffile.py; {LINE}"
         resolution = [tags[name].value for name in ("XResolution", "YResolution")]
         assert all(abs(a / b - 2 * 508) < 0.01 for a, b in resolution) and tags["ResolutionUnit"].value == 2
-        np.testing.assert_array_equal(file.pages[0].asarray(), gradient().repeat(2, 0).repeat(2, 1))
+        turned = np.rot90(gradient(), 3)  # as XMP says
+        np.testing.assert_array_equal(file.pages[0].asarray(), turned.repeat(2, 0).repeat(2, 1))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".avif"])

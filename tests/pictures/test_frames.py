@@ -70,7 +70,7 @@ def check(old, new, tolerance):
         ("GIF", "GIF", 3),
         ("WEBP", "WEBP", 4),
         ("PNG", "PNG", 1),
-        ("PNG", "GIF", 6),
+        ("PNG", "GIF", 8),
         ("GIF", "WEBP", 4),
         ("WEBP", "PNG", 1),
     ],
@@ -127,7 +127,7 @@ def test_a_gif_does_not_flicker_where_nothing_moves():
     for (a, b), (c, d) in zip(itertools.pairwise(arrays), itertools.pairwise(reduced), strict=True):
         still = (a == b).all(axis=2)
         assert still.mean() > 0.8 and np.array_equal(c[still], d[still])
-    assert all(np.abs(a.astype(int) - b).mean() < 4 for a, b in zip(arrays, reduced, strict=True))
+    assert all(np.abs(a.astype(int) - b).mean() < 8 for a, b in zip(arrays, reduced, strict=True))  # of all hues
 
 
 def test_greys_of_a_gif_stay(tmp_path):

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 from samples import PROCESSOR, TAG, bytes_of, encoded, enhanced, exif_block, gradient, photograph
 
 
@@ -78,3 +78,13 @@ def test_a_grey_jpeg_stays_grey_and_a_new_jpeg_has_quality_95(tmp_path):
     with Image.open(tmp_path / "grey.jpg") as grey, Image.open(tmp_path / "new.jpg") as new:
         assert grey.mode == "L" and grey.quantization == {0: reference.quantization[0]}
         assert new.quantization == reference.quantization
+
+
+def test_an_orientation_that_only_xmp_tells_is_applied_as_pillow_does():
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    for format in ("PNG", "WEBP"):
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        options = {"pnginfo": info} if format == "PNG" else {"xmp": xmp, "lossless": True}
+        loaded = PROCESSOR.load(encoded(Image.fromarray(gradient()), format, **options))
+        np.testing.assert_array_equal(bytes_of(loaded), np.rot90(gradient(), 3))

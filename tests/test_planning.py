@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hf_faceenh import jobs
-from hf_faceenh.jobs import Job, refusals
+from hf_faceenh import planning
+from hf_faceenh.planning import Job, refusals
 from hf_faceenh.sources import expand, find
 
 
@@ -23,7 +23,7 @@ def paths(source, output="out"):
 
 
 def plan(sources, output=None, **options):
-    return jobs.plan(find(sources, output)[0], output, **options)
+    return planning.plan(find(sources, output)[0], output, **options)
 
 
 def test_what_a_source_stands_for():
