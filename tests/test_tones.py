@@ -57,7 +57,7 @@ def off_the_tone(image, tone):
     return 255 * (tone.put_back_(pixels.clone()) - pixels).abs().amax(dim=0)
 
 
-@pytest.mark.parametrize("size", [512, 160])
+@pytest.mark.parametrize("size", [512, 256])
 @pytest.mark.parametrize("name", TONES)
 def test_one_tone_is_found_and_put_back(name, size):
     clean = as_picture(TONES[name]).resize((size, size), Image.Resampling.BOX)
