@@ -98,12 +98,20 @@ Show = Callable[[torch.Tensor], Image.Image | np.ndarray | torch.Tensor]  # [3, 
 Found = tuple[list[EnhancedFace], torch.Tensor]  # records without pictures, and transforms [N, 2, 3]
 
 
-def find_faces(detector: FaceDetector, pixels: torch.Tensor, size: int, threshold: float, min_size: float) -> Found:
+def find_faces(
+    detector: FaceDetector,
+    pixels: torch.Tensor,
+    size: int,
+    threshold: float,
+    min_size: float,
+    on_look: Callable[[], None] | None = None,
+) -> Found:
     """The faces of `[3, H, W]` that score at least `threshold`, and the transforms to aligned crops of side `size`.
 
-    A large picture is looked at as closely as faces need whose crop has `min_size` px of the picture.
+    A large picture is looked at as closely as faces need whose crop has `min_size` px of the picture; `on_look` is
+    called before each closer look.
     """
-    detections = detector.detect(pixels, threshold, min_size / CROP)
+    detections = detector.detect(pixels, threshold, min_size / CROP, on_look)
     if not len(detections):
         logger.warning("No face found; the picture is super-resolved only.")
         return [], pixels.new_zeros(0, 2, 3)

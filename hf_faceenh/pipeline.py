@@ -151,9 +151,9 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             output_type: "pil", "np", "pt", or "deep": as "pil", but 16-bit colour as uint16 `HxWxC`.
             return_dict: return a `FaceEnhanceOutput`; else a tuple of its two entries.
             callback: called as `callback(stage, done, total)` when a stage begins and after each of its steps:
-                "detecting" counts pictures, "super-resolving" the tiles of one picture, "enhancing" the faces of all
-                pictures, "fusing" the faces of one picture. With several pictures the last three take turns. To cancel
-                the call, let it raise.
+                "detecting" counts pictures (it is also called before every closer look at one), "super-resolving" the
+                tiles of one picture, "enhancing" the faces of all pictures, "fusing" the faces of one picture. With
+                several pictures the last three take turns. To cancel the call, let it raise.
 
         Raises:
             ValueError, TypeError, OSError: with one line: what is wrong, what was expected, what to do; among them
@@ -190,9 +190,9 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         del pictures  # `photographs` alone holds them, each until it is done
 
         # 2. Find and align the faces, and choose those to enhance
-        search = partial(find_faces, self.detector, threshold=detection_threshold, min_size=min_face_size)
-        find = whole_picture if aligned else search
         found = Tally(partial(report, "detecting"), len(photographs))
+        search = partial(find_faces, self.detector, threshold=detection_threshold, min_size=min_face_size)
+        find = whole_picture if aligned else partial(search, on_look=lambda: found.add(0))
         for photograph, only in zip(photographs, asked_for, strict=True):
             found.begin()
             faces, photograph.transforms = find(photograph.pixels.to(device), size=size)  # [N, 2, 3]

@@ -25,10 +25,12 @@ WIDTHS = (
 LEVELS = 4096  # of luminance that the curve is read at; it is smooth, so that 16 bits a channel do not show them
 STRIP = 2**20  # px that are worked on at once
 
-# How far the blocks' colours may be from the curve in a picture of one tone: in levels of 255, and more as a share of
-# how far the tone is from grey, since JPEG blurs the colours of a strong one.
-TYPICAL, TYPICAL_SHARE = 0.8, 0.06  # root of the mean square
-LARGEST, LARGEST_SHARE = 3.0, 0.2
+# How far the blocks' colours may be from the curve in a picture of one tone, in levels of 255: where the tone is weak,
+# and where it is strong, since JPEG blurs the colours of a strong one. No further than that, for a photograph in
+# strongly coloured light is not far from one tone.
+WEAK, STRONG = 7.0, 17.0  # distance of the tone from grey
+TYPICAL = 0.75, 1.8  # root of the mean square
+LARGEST = 3.0, 6.4
 GREY = 1.0  # a tone that is no further from grey, in the mean, is grey: noise, or a scanner's cast
 
 
@@ -90,9 +92,9 @@ def find_tone(picture: torch.Tensor, alpha: torch.Tensor | None = None) -> Tone 
     rest = (colours - expected) / np.sqrt(1 + slope**2)
     distances = np.linalg.norm(_block_means(rest * visible), axis=0)
     strength = _root_mean_square(np.linalg.norm(expected[:, visible], axis=0))
-    if _root_mean_square(distances) > TYPICAL + TYPICAL_SHARE * strength:
+    if _root_mean_square(distances) > np.interp(strength, (WEAK, STRONG), TYPICAL):
         return None
-    if distances.max() > LARGEST + LARGEST_SHARE * strength:
+    if distances.max() > np.interp(strength, (WEAK, STRONG), LARGEST):
         return None
     if strength <= GREY:
         curve = np.zeros_like(curve)

@@ -267,7 +267,7 @@ def workplace(stock, tmp_path, monkeypatch) -> Callable[[str], Path]:
     monkeypatch.chdir(tmp_path)
 
     def prepared(page: str) -> Path:
-        for name in ("training", "examples"):
+        for name in ("training", "examples", "space"):
             os.symlink(ROOT / name, tmp_path / name)
         for name in NEEDED[page].split():
             source = stock / name

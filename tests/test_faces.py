@@ -82,7 +82,7 @@ def test_a_noisy_face_is_enhanced_whatever_its_detail():
 def test_the_detector_is_told_the_smallest_face():
     asked = []
 
-    def detect(pixels, threshold, smallest):
+    def detect(pixels, threshold, smallest, on_look):
         asked.append((threshold, smallest))
         return FaceDetections(torch.zeros(0, 4), torch.zeros(0, 5, 2), torch.zeros(0))
 

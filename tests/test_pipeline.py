@@ -374,7 +374,7 @@ def test_half_precision(bundled, photo):
         ({"tile_size": 10}, "tile_size must be at least 64 px; got 10"),
         ({"identity_limit": -1}, "identity_limit must be 0 or more"),
         ({"identity_limit": float("nan")}, "identity_limit must be 0 or more"),
-        ({"output_type": "latent"}, "output_type must be one of pil, np, pt; got 'latent'"),
+        ({"output_type": "latent"}, "output_type must be one of pil, np, pt, deep; got 'latent'"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(tiny, photo, arguments, message):

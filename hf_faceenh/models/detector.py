@@ -1,7 +1,7 @@
 """CenterFace (Xu et al. 2019) in plain PyTorch: boxes, five landmarks and scores of the faces of a photograph."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -155,7 +155,13 @@ class FaceDetector(ModelMixin, ConfigMixin):
         ]
 
     @torch.no_grad()
-    def detect(self, image: torch.Tensor, threshold: float = 0.5, smallest: float = math.inf) -> FaceDetections:
+    def detect(
+        self,
+        image: torch.Tensor,
+        threshold: float = 0.5,
+        smallest: float = math.inf,
+        on_look: Callable[[], None] | None = None,
+    ) -> FaceDetections:
         """The faces of one picture `[3, H, W]` RGB in [0, 1] of any size, in px of that picture.
 
         Boxes and scores are those of the whole picture, scaled to at most `config.detection_size`, and of closer looks
@@ -167,6 +173,7 @@ class FaceDetector(ModelMixin, ConfigMixin):
             threshold: the lowest score that makes a face.
             smallest: the longer side, in px of the picture, of the smallest box that matters; smaller faces of a large
                 picture may be missed. By default the detector looks at the whole picture only.
+            on_look: called before each closer look; to cancel, let it raise.
 
         Raises:
             ValueError: for a picture of another shape.
@@ -183,7 +190,7 @@ class FaceDetector(ModelMixin, ConfigMixin):
         look = partial(self._look, threshold=threshold)
         faces = look(image, scale)
         if tilings := closer_looks(height, width, scale, smallest):
-            looks = [faces, *(look_closer(look, image, tiling) for tiling in tilings)]
+            looks = [faces, *(look_closer(look, image, tiling, on_look) for tiling in tilings)]
             faces = united(looks, [scale, *(tiling.scale for tiling in tilings)], self.config.nms_threshold)
         chunks = torch.arange(len(faces), device=self.device).split(PATCH_BATCH) if len(faces) else ()
         again = [look_again(self._heads, image, faces[chunk], self.config.patch_size) for chunk in chunks]

@@ -99,7 +99,10 @@ def spans(length: int, tile: float, overlap: float) -> list[Span]:
 
 
 def look_closer(
-    look: Callable[[torch.Tensor, float], FaceDetections], image: torch.Tensor, at: Tiling
+    look: Callable[[torch.Tensor, float], FaceDetections],
+    image: torch.Tensor,
+    at: Tiling,
+    on_look: Callable[[], None] | None = None,
 ) -> FaceDetections:
     """The faces of a picture `[3, H, W]` that its tiles show, in px of the picture.
 
@@ -110,9 +113,12 @@ def look_closer(
         look: the faces of a picture seen at a scale, in px of that picture.
         image: the picture.
         at: the scale and the tiles.
+        on_look: called before each tile; to cancel, let it raise.
     """
     found = []
     for row, column in at.tiles:
+        if on_look is not None:
+            on_look()
         faces = look(image[:, row.start : row.end, column.start : column.end], at.scale)
         faces = faces.shifted(column.start, row.start)
         x, y = faces.centres.unbind(dim=1)

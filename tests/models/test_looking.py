@@ -167,3 +167,14 @@ def test_no_face_in_textures_animals_and_things(detector, name):
     picture = to_tensor(Image.fromarray(getattr(data, name)()).convert("RGB"))
     tiled = picture.tile(1, 2, 1 + 1700 // picture.shape[2])[:, :640, :1700]  # large enough for tiles
     assert not len(look_at(detector, tiled))
+
+
+def test_a_look_can_be_cancelled(detector):
+    class Stopped(Exception):
+        pass
+
+    def stop():
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        detector.detect(torch.zeros(3, 100, 4000), smallest=20, on_look=stop)
