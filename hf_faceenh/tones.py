@@ -25,9 +25,9 @@ WIDTHS = (
 LEVELS = 4096  # of luminance that the curve is read at; it is smooth, so that 16 bits a channel do not show them
 STRIP = 2**20  # px that are worked on at once
 
-# How far the blocks' colours may be from the curve in a picture of one tone, in levels of 255: where the tone is weak, and
-# where it is strong, since JPEG blurs the colours of a strong one. No further than that, for a photograph in strongly
-# coloured light is not far from one tone.
+# How far the blocks' colours may be from the curve in a picture of one tone, in levels of 255: where the tone is weak,
+# and where it is strong, since JPEG blurs the colours of a strong one. No further than that, for a photograph in
+# strongly coloured light is not far from one tone.
 WEAK, STRONG = 7.0, 17.0  # distance of the tone from grey
 TYPICAL = 0.75, 1.8  # root of the mean square
 LARGEST = 3.0, 6.4
