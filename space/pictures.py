@@ -61,6 +61,7 @@ STAGES = {
 REASONS = {
     Reason.TOO_SMALL: "Left alone: too small to improve.",
     Reason.SHARP_ENOUGH: "Left alone: sharper than we could make it.",
+    Reason.NO_GAIN: "Left alone: it is clear already.",
     Reason.NOT_CHOSEN: "Left alone: you did not choose it.",
     Reason.IDENTITY: "Left alone: enhanced, it would look like somebody else.",
 }
