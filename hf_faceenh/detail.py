@@ -5,15 +5,17 @@ splits the face into octaves, from the finest on, and asks how much would be mis
 is not detail: it is everywhere, whereas detail stands out at lashes, brows, lips and wrinkles. So in every octave the
 smooth quarter of the face says how strong the grain is, and only what clearly exceeds it counts.
 
-Measured on 30 photographs of people, each downscaled from 512 px of real detail as said and upscaled again (bicubic):
+`python training/calibrate_detail.py --faces FACES` on 60 portraits with 512 px of real detail (US politicians):
 
-| face | its detail in px: 5 %, median, 95 % |
+| done to the faces | their detail in px: 5 %, median, 95 % |
 | --- | --- |
-| sharp at 512, 256, 128 px | 222, 294, 340; 150, 167, 177; 84, 89, 92 |
-| 256 px in 512 | 163, 232, 295 |
-| 128 px in 512 | 112, 141, 170 |
-| 170 px in 1024, grain of 6 levels, JPEG of quality 92 | 104, 136, 154 |
-| 512 px with white noise of 6 levels | 152, 212, 325 |
+| nothing | 238, 288, 313 |
+| downscaled to 256, 128, 64 px | 152, 159, 167; 81, 84, 87; 43, 44, 45 |
+| downscaled to 256, 128, 64 px, upscaled to 512 | 191, 233, 273; 130, 149, 171; 77, 88, 102 |
+| Gaussian blur of 2 px | 103, 117, 138 |
+| JPEG of quality 30 | 252, 284, 310 |
+| white noise of 6 levels | 175, 239, 300 |
+| 170 px scanned at 1024, grain of 6 levels, JPEG of quality 92 | 120, 137, 155 |
 """
 
 from collections.abc import Iterator
