@@ -23,7 +23,7 @@ from hf_faceenh.learning.tables import markdown_table
 from hf_faceenh.models.costs import multiply_accumulates_within
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "astronaut.png"
-NETWORKS = ("detector", "enhancer", "parser", "super_resolver")
+NETWORKS = ("detector", "enhancer", "parser", "super_resolver", "recognizer")
 
 
 def photograph() -> Image.Image:
@@ -39,8 +39,9 @@ def timed(pipe: FaceEnhancePipeline) -> dict[str, list[float]]:
     """The seconds of every call of each network, by its name; calls from now on are added."""
     times = defaultdict(list)
     for name in NETWORKS:
-        network = getattr(pipe, name)
-        started = []
+        network, started = getattr(pipe, name), []
+        if network is None:
+            continue
         network.register_forward_pre_hook(lambda *_, started=started: started.append(time.perf_counter()))
         network.register_forward_hook(
             lambda *_, name=name, started=started: times[name].append(time.perf_counter() - started.pop())

@@ -107,9 +107,9 @@ def _sampled(
     xs = x + step * (torch.arange(width * samples, dtype=torch.float64) + 0.5)
     ys = y + step * (torch.arange(height * samples, dtype=torch.float64) + 0.5)
     # A·(x, y) + t, as a sum of a column's and a row's share, in grid_sample's units: −1 and 1 are the outer borders
-    size = torch.tensor([picture.shape[2], picture.shape[1]])
-    grid = xs[None, :, None] * back[:, 0] + ys[:, None, None] * back[:, 1] + back[:, 2]
-    grid = (2 * grid / size - 1).float().to(picture.device)
+    scaled = 2 * back / torch.tensor([[picture.shape[2]], [picture.shape[1]]])
+    rows = ys[:, None] * scaled[:, 1] + scaled[:, 2] - 1
+    grid = (xs[:, None] * scaled[:, 0] + rows[:, None]).float().to(picture.device)
     sampled = F.grid_sample(picture[None], grid[None], mode="bicubic", padding_mode=outside, align_corners=False)
     return F.avg_pool2d(sampled, samples)[0] if samples > 1 else sampled[0]
 

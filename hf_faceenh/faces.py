@@ -32,6 +32,7 @@ class Reason(StrEnum):
         "sharp_enough",
         "sharp enough: it has detail of about {size:.0f} px, more than the enhancer's {limit:g}",
     )
+    NO_GAIN = "no_gain", "no gain: enhanced, it would look the same"
     SURPLUS = "surplus", "not among the {limit} largest (max_faces)"
     IDENTITY = (
         "identity",

@@ -83,7 +83,7 @@ def face_mask(
         `[N, 1, S, S]` in [0, 1]: feathered, and 0 along the crop's border.
     """
     size = probabilities.shape[-1]
-    mask = gaussian_blur(probabilities[:, list(labels)].sum(dim=1, keepdim=True), feather * size)
+    mask = gaussian_blur(sum(probabilities[:, [label]] for label in labels), feather * size)
     inside = (torch.arange(size, device=mask.device, dtype=mask.dtype) + 0.5) / size
     inside = torch.minimum(inside, 1 - inside)
     ramp = ((inside - border[0]) / (border[1] - border[0])).clamp(0, 1)
@@ -134,7 +134,7 @@ def fuse(
         at_hand = {index: at_hand[index] if index in at_hand else faces[index] for index in here}
         layers = [_Layer(at_hand[index], masks[index], transforms[index], window) for index, window in here.items()]
         _fuse_strip(photo, top, bottom, layers)
-    return photo.clamp_(0, 1)
+    return photo
 
 
 def coverage(
@@ -176,15 +176,18 @@ class _Layer(NamedTuple):
 def _fuse_strip(photo: torch.Tensor, top: int, bottom: int, layers: Sequence[_Layer]) -> None:
     if not layers:
         return
-    before = photo[:, top:bottom].clone()
     total = photo.new_zeros(1, bottom - top, photo.shape[2])
     placed = [_place(layer.mask, layer.transform, layer.window) for layer in layers]
     for mask, layer in zip(placed, layers, strict=True):
         _part(total, layer.window, top).add_(mask)
-    for mask, layer in zip(placed, layers, strict=True):
-        weight = mask / _part(total, layer.window, top).clamp(min=1)
-        change = weight * (_place(layer.face, layer.transform, layer.window) - _part(before, layer.window, top))
-        _part(photo, layer.window).add_(change)
+    changes = [  # all of them before the first is added: each is from the photograph as it was
+        _place(layer.face, layer.transform, layer.window)
+        .sub_(_part(photo, layer.window))
+        .mul_(mask / _part(total, layer.window, top).clamp(min=1))
+        for mask, layer in zip(placed, layers, strict=True)
+    ]
+    for change, layer in zip(changes, layers, strict=True):
+        _part(photo, layer.window).add_(change).clamp_(0, 1)
 
 
 def _window(photo: torch.Tensor, mask: torch.Tensor, transform: torch.Tensor) -> Window:
@@ -212,7 +215,7 @@ def _place(crop: torch.Tensor, transform: torch.Tensor, window: Window) -> torch
     """A crop `[C, s, s]` at its place in the window, 0 outside its square."""
     x1, y1, x2, y2 = window
     to_photo = for_upscaled(invert(transform), crop.shape[-1])
-    return warp(crop, to_photo, y2 - y1, x2 - x1, x1, y1, outside="zeros").clamp(0, 1)
+    return warp(crop, to_photo, y2 - y1, x2 - x1, x1, y1, outside="zeros").clamp_(0, 1)
 
 
 def _part(picture: torch.Tensor, window: Window, top: int = 0) -> torch.Tensor:

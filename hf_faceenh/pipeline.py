@@ -224,7 +224,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 crops = torch.cat([photograph.crop(index, size) for photograph, index in batch])  # [B, 3, S, S]
                 faces = enhance(self.enhancer, crops)  # [B, 3, S, S]
                 probabilities = parse(self.parser, faces)  # [B, L, S, S]
-                labels = probabilities.argmax(dim=1).to(torch.uint8)  # [B, S, S]
+                labels = probabilities.max(dim=1).indices.to(torch.uint8)  # [B, S, S]; argmax is slower
                 faces = bind_colours(faces, crops, labels, self.parser.config.id2label)  # [B, 3, S, S]
                 masks = region_mask(probabilities, self.parser.config.id2label, regions)  # [B, 1, S, S]
                 if by_detail:

@@ -95,7 +95,7 @@ def tiled(
     result = picture.new_zeros(channels, scale * height, scale * width)
     for done, (row, column) in enumerate(product(rows, columns), 1):
         tile = network(picture[None, :, row.read, column.read])[0, :, row.keep, column.keep]
-        result[:, row.write, column.write] += tile * row.weights[:, None] * column.weights
+        result[:, row.write, column.write].addcmul_(tile, row.weights[:, None] * column.weights)
         if on_tile is not None:
             on_tile(done, len(rows) * len(columns))
     return result

@@ -69,7 +69,9 @@ class Upscaler:
         passes = self.passes(factor)
         reached = self.super_resolver.config.scale**passes
         for _ in range(passes):  # in float32, whatever the network computes in: each pass adds to the picture
-            tile = self.super_resolver(tile).sample.clamp(0, 1)
+            tile = self.super_resolver(tile).sample.clamp_(0, 1)
+        if reached == factor:
+            return tile
         return F.avg_pool2d(tile, reached // factor) if reached > factor else _resized(tile, factor // reached)
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from hf_faceenh.faces import EnhancedFace, Show, crop_both, filled_in, wanted
+from hf_faceenh.faces import EnhancedFace, Reason, Show, crop_both, filled_in, left_alone, wanted
+from hf_faceenh.fusion import FAINTEST
 from hf_faceenh.likeness import Likeness, judged
 from hf_faceenh.pictures import LoadedImage
 from hf_faceenh.pictures.alpha import continued
@@ -109,8 +110,11 @@ class Photograph:
         show: Show,
     ) -> None:
         """Keeps what was made of a face; of crop and labels only what its record needs, and of a face that is left
-        alone after all only the crop."""
+        alone after all, or of which `mask` takes nothing, only the crop."""
         crop = self.toned(crop.clone())
+        if not self.aligned and mask.max() < FAINTEST * self.faces[index].strength:
+            face = replace(self.faces[index], held_back=None, identity_distance=None)
+            self.faces[index] = left_alone(face, Reason.NO_GAIN)
         if self.faces[index].reason is not None:
             self.faces[index] = filled_in(self.faces[index], show, crop=crop)
             return

@@ -1,23 +1,23 @@
 """A Gradio Space: a photograph in, the enhanced one out. `python space/app.py` runs it locally."""
 
-import asyncio
 import atexit
 import os
 import shutil
 import signal
 import sys
 import tempfile
-import traceback
-from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import batch
+import chooser
 import gradio as gr
 import page
 import pictures
-from previews import data_url
+import runs
+from pace import Pace, duration
 from wishes import Refused, Wishes
 
 HERE = Path(__file__).parent
@@ -30,42 +30,10 @@ atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True
 LIMITS = f"At most {pictures.MEGABYTES} MB and {pictures.MEGAPIXELS} megapixels."
 BATCH_LIMITS = f"At most {batch.FILES} pictures and {batch.MEGABYTES} MB at once. {LIMITS}"
 ALL, SOME = "All faces", "The ones I choose"
-
-# For each run, the file whose existence stops it, and whose it is (Gradio's session).
-running: dict[Path, str | None] = {}
-
-
-async def in_thread(function, *arguments, request: gr.Request) -> Any:
-    """Runs `function(*arguments, folder, stop)` in a thread, and stops it when the visitor cancels or leaves."""
-    folder = pictures.new_folder()
-    stop = folder / "stop"
-    running[stop] = request.session_hash
-    thread = asyncio.ensure_future(asyncio.to_thread(function, *arguments, folder, stop))
-    try:
-        return await asyncio.shield(thread)
-    except asyncio.CancelledError:  # Gradio's Stop button, and `job.cancel()` of its client
-        stop.touch()
-        with suppress(Exception):
-            await thread
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    except gr.Error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    except Exception as error:  # a bug: where it happened is printed, but nothing of the visitor's
-        shutil.rmtree(folder, ignore_errors=True)
-        places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-        print(f"{type(error).__name__} at {' > '.join(places)}", file=sys.stderr)
-        raise Refused("Something went wrong on our side. Please try again, or try another picture.") from None
-    finally:
-        del running[stop]
-
-
-def leave(request: gr.Request) -> None:
-    """The visitor has closed the page."""
-    for stop, session in list(running.items()):
-        if session == request.session_hash:
-            stop.touch()
+SIDES = "Before and after"
+NO_DOWNLOAD = gr.DownloadButton(visible=False)
+EXAMPLES = sorted((HERE / "examples").glob("*.jpg"))
+FIRST_VIEW = pictures.first_view(EXAMPLES[0])
 
 
 def named(file: dict | None) -> tuple[Path, str]:
@@ -75,18 +43,18 @@ def named(file: dict | None) -> tuple[Path, str]:
     return Path(file["path"]), file.get("orig_name") or Path(file["path"]).name
 
 
-def wish(enlarge, strength, background, aligned, which=ALL, chosen=()) -> Wishes:
+def wish(enlarge, strength, background, aligned, anyway, which=ALL, chosen=()) -> Wishes:
     if which == SOME and not aligned and not chosen:
         raise Refused("Please click at least one face, or go back to all faces.")
     faces = tuple(chosen) if which == SOME and not aligned else None
-    return Wishes(enlarge, strength, background, aligned, faces)
+    return Wishes(enlarge, strength, background, aligned, faces, anyway)
 
 
 # The first tab
 
 
-def look(photo: dict | None, *options) -> str:
-    """What there is to say about a picture before the work starts."""
+def look(photo: dict | None, found: list | None, *options) -> str:
+    """What there is to say about a picture before the work starts; `found` are the boxes of its faces."""
     if photo is None:
         return LIMITS
     try:
@@ -94,29 +62,54 @@ def look(photo: dict | None, *options) -> str:
         pixels = pictures.check(*named(photo), wishes)
     except Refused as error:
         return f"⚠️ {error.message}"
-    seconds = pictures.duration(pictures.Pace.estimate(pixels, wishes))
-    return f"{pixels:.1f} megapixels in, {pixels * wishes.enlarge**2:.1f} out: takes about {seconds}."
+    seconds = duration(Pace.estimate(pixels, wishes, len(found or ())))
+    faces = "" if found is None else "1 face found. " if len(found) == 1 else f"{len(found) or 'No'} faces found. "
+    return f"{pixels:.1f} megapixels in, {pixels * wishes.enlarge**2:.1f} out. {faces}Takes about {seconds}."
 
 
-def offer_faces(photo: dict | None, which: str) -> dict:
-    """The photograph with a frame on each face, to click on."""
-    hidden = gr.HTML([], picture="", boxes=[], visible=False)
-    if photo is None or which == ALL:
+def find(photo: dict | None) -> list | None:
+    """The boxes of the faces."""
+    try:
+        return pictures.find_faces(*named(photo))
+    except Refused:  # `look` says why
+        return None
+
+
+def offer_faces(photo: dict | None, which: str, found: list | None) -> dict:
+    """The faces to click on."""
+    hidden = gr.HTML([], picture="", faces=[], visible=False)
+    if photo is None or which == ALL or found is None:
         return hidden
     try:
-        image, faces = pictures.find_faces(*named(photo))
-    except Refused:  # `look` says why
+        image = pictures.upright(*named(photo))
+    except Refused:
         return hidden
-    boxes = [page.in_percent(face.box, image.size) for face in faces]
-    return gr.HTML([], picture=data_url(image, largest=1.0), boxes=boxes, visible=True)
+    return gr.HTML([], **asdict(chooser.chooser(image, found)), visible=True)
 
 
-async def show_enhanced(photo, enlarge, which, chosen, strength, background, aligned, request: gr.Request):
-    path, name = named(photo)
-    wishes = wish(enlarge, strength, background, aligned, which, chosen)
-    result = await in_thread(pictures.enhance, path, name, wishes, request=request)
-    download = gr.DownloadButton(f"Download {result.file.name}", value=result.file, visible=True)
-    return result.sides, gr.HTML(page.show_faces(result), visible=True), download
+NOTHING = {"value": "", "visible": False}
+
+
+def cleared(message: str = "") -> tuple:
+    """Nothing of an earlier result; instead, why there is none."""
+    said = gr.HTML(page.show_message(message), visible=True) if message else gr.HTML(**NOTHING)
+    return said, gr.ImageSlider(None, label=SIDES), gr.HTML(**NOTHING), gr.Button(visible=False), NO_DOWNLOAD
+
+
+async def show_enhanced(photo, enlarge, which, chosen, strength, background, aligned, anyway, request: gr.Request):
+    try:
+        path, name = named(photo)
+        wishes = wish(enlarge, strength, background, aligned, anyway, which, chosen)
+        result = await runs.in_thread(pictures.enhance, path, name, wishes, request=request)
+    except gr.Error as error:
+        return cleared(page.line(error))
+    return (
+        gr.HTML(**NOTHING),
+        result.sides,
+        gr.HTML(page.show_faces(result), visible=True),
+        gr.Button(visible=any(face.sharp_enough for face in result.faces)),
+        gr.DownloadButton(f"Download {result.file.name}", value=result.file, visible=True),
+    )
 
 
 # The second tab
@@ -132,10 +125,13 @@ def look_batch(files: list[dict] | None) -> str:
     return "1 picture." if count == 1 else f"{count} pictures."
 
 
-async def show_batch(files, enlarge, strength, background, aligned, request: gr.Request):
-    uploads = [named(file) for file in files or [None]]
-    wishes = wish(enlarge, strength, background, aligned)
-    archive, records = await in_thread(batch.enhance_batch, uploads, wishes, request=request)
+async def show_batch(files, enlarge, strength, background, aligned, anyway, request: gr.Request):
+    try:
+        uploads = [named(file) for file in files or [None]]
+        wishes = wish(enlarge, strength, background, aligned, anyway)
+        archive, records = await runs.in_thread(batch.enhance_batch, uploads, wishes, request=request)
+    except gr.Error as error:
+        return page.show_message(page.line(error)), NO_DOWNLOAD
     return page.show_records(records), gr.DownloadButton(value=archive, visible=True)
 
 
@@ -150,17 +146,19 @@ async def api_enhance(
     background: bool = True,
     faces: list[int] | None = None,
     aligned: bool = False,
+    anyway: bool = False,
 ) -> tuple[gr.FileData, list[dict]]:
     """Enhances one picture.
 
     photo: a file (`gradio_client.handle_file`). enlarge: 1, 2 or 4. strength: of the enhanced faces, 0 to 1.
     background: also improve what is not face. faces: which, by their numbers in the returned list, from 0; all by
-    default. aligned: the picture is one face, already cropped. Returns the picture, in the format and under the name
+    default. aligned: the picture is one face, already cropped. anyway: also enhance faces that are sharp enough.
+    Returns the picture, in the format and under the name
     of the input, and for every face its box (px), its score and why it was left alone (null if it was enhanced).
     """
     path, name = named(photo)
-    wishes = Wishes(enlarge, strength, background, aligned, None if faces is None else tuple(faces))
-    result = await in_thread(partial(pictures.enhance, sides=False), path, name, wishes, request=request)
+    wishes = Wishes(enlarge, strength, background, aligned, None if faces is None else tuple(faces), anyway)
+    result = await runs.in_thread(partial(pictures.enhance, sides=False), path, name, wishes, request=request)
     return as_file(result.file), [pictures.as_record(face) for face in result.faces]
 
 
@@ -171,6 +169,7 @@ async def api_enhance_batch(
     strength: float = 1.0,
     background: bool = True,
     aligned: bool = False,
+    anyway: bool = False,
 ) -> tuple[gr.FileData, list[dict]]:
     """Enhances several pictures, or zips of pictures.
 
@@ -178,8 +177,8 @@ async def api_enhance_batch(
     remark, e.g. why it could not be enhanced.
     """
     uploads = [named(file) for file in files or [None]]
-    wishes = Wishes(enlarge, strength, background, aligned)
-    archive, records = await in_thread(batch.enhance_batch, uploads, wishes, request=request)
+    wishes = Wishes(enlarge, strength, background, aligned, anyway=anyway)
+    archive, records = await runs.in_thread(batch.enhance_batch, uploads, wishes, request=request)
     return as_file(archive), records
 
 
@@ -202,11 +201,9 @@ def buttons(label: str) -> tuple[gr.Button, gr.Button]:
         )
 
 
-def run(start: gr.Button, stop: gr.Button, function, inputs, outputs, progress_on) -> None:
-    """Lets `start` run `function`, and `stop` cancel it."""
-    active, idle = (lambda: gr.Button(interactive=True)), (lambda: gr.Button(interactive=False))
-    clicked = start.click(active, outputs=stop, **QUICK)
-    working = clicked.then(
+def run(begun: gr.events.Dependency, stop: gr.Button, function, inputs, outputs, progress_on):
+    """Lets `function` work after `begun`, and then has nothing left to stop."""
+    working = begun.then(
         function,
         inputs,
         outputs,
@@ -216,62 +213,77 @@ def run(start: gr.Button, stop: gr.Button, function, inputs, outputs, progress_o
         **MODELS,
         **PRIVATE,
     )
-    working.then(idle, outputs=stop, **QUICK)
-    stop.click(idle, outputs=stop, cancels=[working], **QUICK)
+    working.then(lambda: gr.Button("Stop", interactive=False), outputs=stop, **QUICK)
+    return working
 
 
 def one_picture() -> None:
+    found = gr.State(None)
     with gr.Row():
         with gr.Column(min_width=320):
             photo = gr.Image(
                 label="Your picture", sources=["upload", "clipboard", "webcam"], type="filepath", height=360,
                 alt_text="The picture to enhance", elem_id="photo", buttons=["fullscreen"],
             )  # fmt: skip
+            gr.Examples(
+                [[str(path)] for path in EXAMPLES], photo, label="Or try one of these",
+                elem_id="examples", cache_examples=False, api_visibility="private",
+            )  # fmt: skip
             note = gr.Markdown(LIMITS, elem_classes="note")
             enlarge = size_of_result()
             which = gr.Radio([ALL, SOME], value=ALL, label="Which faces")
-            chooser = gr.HTML(
-                [], picture="", boxes=[], html_template=page.CHOOSE_TEMPLATE, js_on_load=page.CHOOSE_SCRIPT,
+            choice = gr.HTML(
+                [], picture="", faces=[], html_template=chooser.TEMPLATE, js_on_load=chooser.SCRIPT,
                 visible=False, elem_id="chooser",
             )  # fmt: skip
             with gr.Accordion("More settings", open=False):
-                strength, background, aligned = more_settings()
+                strength, background, aligned, anyway = more_settings()
             start, stop = buttons("Enhance")
         with gr.Column(min_width=320, scale=2):
+            message = gr.HTML(visible=False)
             slider = gr.ImageSlider(
-                label="Before and after", type="filepath", interactive=False, max_height=720, elem_id="slider",
-                buttons=["fullscreen"],
+                FIRST_VIEW, label="An example" if FIRST_VIEW else SIDES, type="filepath", interactive=False,
+                max_height=720, elem_id="slider", buttons=["fullscreen"],
             )  # fmt: skip
             download = gr.DownloadButton("Download", visible=False, variant="primary", elem_id="download")
+            again = gr.Button("Enhance the sharp ones anyway", visible=False, elem_id="anyway")
             faces = gr.HTML(visible=False, elem_id="faces")
-    gr.Examples(
-        [[str(path)] for path in sorted((HERE / "examples").glob("*.jpg"))], photo, label="Or try one of these",
-        elem_id="examples", cache_examples=False, api_visibility="private",
+
+    described = [photo, found, enlarge, strength, background, aligned]
+    gr.on([enlarge.change, background.change], look, described, note, preprocess=False, **QUICK)
+    looked = photo.change(lambda: None, outputs=found, **QUICK).then(look, described, note, preprocess=False, **QUICK)
+    searched = looked.then(
+        find, photo, found, preprocess=False, concurrency_id="look", concurrency_limit=1, show_progress="hidden",
+        **PRIVATE,
     )  # fmt: skip
-    options = [enlarge, strength, background, aligned]
-    gr.on(
-        [photo.change, enlarge.change, background.change],
-        look, [photo, *options], note, preprocess=False, **QUICK,
-    )  # fmt: skip
-    gr.on(
-        [photo.change, which.change], offer_faces, [photo, which], chooser,
-        preprocess=False, concurrency_id="look", concurrency_limit=1, **PRIVATE,
-    )  # fmt: skip
-    results = [slider, faces, download]
-    photo.change(lambda: (None, gr.HTML("", visible=False), gr.DownloadButton(visible=False)), None, results, **QUICK)
-    inputs = [photo, enlarge, which, chooser, strength, background, aligned]
-    run(start, stop, show_enhanced, inputs, results, slider)
+    searched.then(look, described, note, preprocess=False, **QUICK)
+    for event in (searched.then, which.change):
+        event(offer_faces, [photo, which, found], choice, preprocess=False, **QUICK)
+    results = [message, slider, faces, again, download]
+    photo.change(cleared, None, results, **QUICK)
+    inputs = [photo, enlarge, which, choice, strength, background, aligned, anyway]
+    begun = start.click(begin, outputs=[stop, *results], **QUICK)
+    wanted = again.click(lambda: True, outputs=anyway, **QUICK).then(begin, outputs=[stop, *results], **QUICK)
+    working = [run(one, stop, show_enhanced, inputs, results, slider) for one in (begun, wanted)]
+    stop.click(lambda: gr.Button(interactive=False), outputs=stop, cancels=working, **QUICK)
+
+
+def begin(request: gr.Request) -> tuple:
+    """Nothing is shown of an earlier run while a new one works."""
+    runs.begin(request)
+    return gr.Button("Stop", interactive=True), *cleared()
 
 
 def size_of_result() -> gr.Radio:
     return gr.Radio([("Same size", 1), ("2×", 2), ("4×", 4)], value=2, label="Enlarge")
 
 
-def more_settings() -> tuple[gr.Slider, gr.Checkbox, gr.Checkbox]:
+def more_settings() -> tuple[gr.Slider, gr.Checkbox, gr.Checkbox, gr.Checkbox]:
     return (
         gr.Slider(0, 1, value=1, step=0.05, label="Strength", info="0 keeps the faces, 1 replaces them."),
         gr.Checkbox(True, label="Improve the background too", info="Slower, but all of the picture gets sharper."),
         gr.Checkbox(False, label="This is one face, already cropped", info="A square picture with nothing else."),
+        gr.Checkbox(False, label="Enhance sharp faces too", info="They may lose detail."),
     )
 
 
@@ -287,13 +299,26 @@ def many_pictures() -> None:
             note = gr.Markdown(BATCH_LIMITS, elem_classes="note")
             enlarge = size_of_result()
             with gr.Accordion("More settings", open=False):
-                strength, background, aligned = more_settings()
+                settings = more_settings()
             start, stop = buttons("Enhance all")
         with gr.Column(min_width=320, scale=2):
             table = gr.HTML(elem_id="records", min_height=140)
             download = gr.DownloadButton("Download the zip", visible=False, variant="primary", elem_id="download-zip")
     files.change(look_batch, files, note, preprocess=False, **QUICK)
-    run(start, stop, show_batch, [files, enlarge, strength, background, aligned], [table, download], table)
+    begun = start.click(begin_batch, outputs=[stop, table, download], **QUICK)
+    run(begun, stop, show_batch, [files, enlarge, *settings], [table, download], table)
+    stop.click(stop_batch, outputs=stop, **QUICK)
+
+
+def begin_batch(request: gr.Request) -> tuple:
+    runs.begin(request)
+    return gr.Button("Stop", interactive=True), "", NO_DOWNLOAD
+
+
+def stop_batch(request: gr.Request) -> dict:
+    """The run itself ends, as it has finished pictures to give."""
+    runs.stop(request)
+    return gr.Button("Stopping…", interactive=False)
 
 
 with gr.Blocks(title="Face enhancement", analytics_enabled=False, delete_cache=(60, (KEPT - 1) * 60)) as demo:
@@ -312,7 +337,7 @@ with gr.Blocks(title="Face enhancement", analytics_enabled=False, delete_cache=(
         gr.Markdown((HERE / "how_it_works.md").read_text())
     gr.api(api_enhance, api_name="enhance", **MODELS)
     gr.api(api_enhance_batch, api_name="enhance_batch", **MODELS)
-    demo.unload(leave)
+    demo.unload(runs.leave)
 
 demo.queue(max_size=WAITING, default_concurrency_limit=1)
 

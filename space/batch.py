@@ -12,10 +12,12 @@ import zips
 from gradio_client.utils import strip_invalid_filename_characters
 from pictures import Progress, enhance
 from PIL import Image
-from wishes import Refused, Wishes
+from wishes import Refused, Stopped, Wishes
 
 FILES = 50  # at once
 MEGABYTES = 200  # at once, also unpacked
+
+STOPPED = "Not done: you stopped."
 
 # A picture (or its entry in a zip), its name, and the zip.
 Entry = tuple[Path | zipfile.ZipInfo, str, zipfile.ZipFile | None]
@@ -25,6 +27,8 @@ def enhance_batch(
     pictures: Sequence[tuple[Path, str]], wishes: Wishes, folder: Path, stop: Path
 ) -> tuple[Path, list[dict]]:
     """Several pictures, or zips of pictures, into one zip; one that cannot be enhanced does not stop the others.
+
+    When the visitor stops the work, the zip holds what is done.
 
     Returns:
         the zip, and for every picture `{"file", "faces", "enhanced", "seconds", "remark"}`.
@@ -49,6 +53,11 @@ def enhance_batch(
                 record["remark"] = "" if result.enhanced else "No face enhanced; the picture was sharpened only."
             except Refused as error:
                 record["remark"] = error.line
+            except Stopped:
+                if not written:
+                    raise
+                records += [record | {"file": name, "remark": STOPPED} for _, name in jobs[index:]]
+                break
             finally:
                 shutil.rmtree(own)
             records.append(record)

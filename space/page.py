@@ -1,9 +1,11 @@
-"""How the page looks: its theme, the photograph with faces to click on, and the pairs of before and after."""
+"""How the page looks: its theme, what went wrong, and the pairs of before and after."""
 
 import html
 
 import gradio as gr
-from pictures import Result, duration
+from chooser import numbered
+from pace import duration
+from pictures import Result
 
 SHOWN_FACES = 24
 
@@ -30,49 +32,37 @@ THEME = gr.themes.Soft(primary_hue="teal", neutral_hue="slate", font=["system-ui
     checkbox_label_background_fill_selected_dark="*primary_700",
 )
 
-# Gradio fills these in in the browser: `value` are the chosen faces, `boxes` all of them in percent of the picture.
-CHOOSE_TEMPLATE = """
-<p>${boxes.length ? "Click the faces you want to have enhanced." : "We found no face in this picture."}</p>
-<div class="choose"><img src="${picture}" alt="Your picture, with a frame on each face">
-${boxes.map((box, i) => `<button type="button" data-face="${i}" aria-pressed="${value.includes(i)}"
-  aria-label="Face ${i + 1}" style="left:${box.left}%;top:${box.top}%;width:${box.width}%;height:${box.height}%"
-  ><span>${i + 1}${value.includes(i) ? " ✓" : ""}</span></button>`).join("")}
-</div>"""
-CHOOSE_SCRIPT = """
-element.addEventListener('click', event => {
-  const button = event.target.closest('button');
-  if (!button) return;
-  const face = Number(button.dataset.face);
-  const chosen = props.value;
-  props.value = chosen.includes(face) ? chosen.filter(one => one !== face) : [...chosen, face];
-  setTimeout(() => element.querySelector(`[data-face="${face}"]`)?.focus(), 50);
-});"""
+HONESTY = "What is gone from a picture is guessed, not recovered: a sharp face may not be quite that person's."
 
 
-def in_percent(box: tuple[float, float, float, float], size: tuple[int, int]) -> dict[str, float]:
-    """x1, y1, x2, y2 in px, as `CHOOSE_TEMPLATE` wants it."""
-    (x1, y1, x2, y2), (width, height) = box, size
-    numbers = {"left": x1 / width, "top": y1 / height, "width": (x2 - x1) / width, "height": (y2 - y1) / height}
-    return {name: round(100 * number, 3) for name, number in numbers.items()}
+def line(error: gr.Error) -> str:
+    """What an error says, as plain text."""
+    return html.unescape(error.message)
+
+
+def show_message(line: str) -> str:
+    """What went wrong, where the result would be."""
+    return f'<p class="message" role="alert">{html.escape(line, quote=False)}</p>'
 
 
 def show_faces(result: Result) -> str:
-    """Pairs of before and after, as HTML."""
+    """Pairs of before and after, as HTML; each opens at full size."""
     figures = []
-    for number, face in enumerate(result.faces[:SHOWN_FACES], 1):
-        after = f'<div class="none">{face.left_alone}</div>'
-        if face.after:
-            after = f'<img src="{face.after}" alt="Face {number}, enhanced">'
-        likeness = f"<p>After: {face.likeness}.</p>" if face.likeness else ""
+    for number, index in enumerate(numbered([face.box for face in result.faces])[:SHOWN_FACES], 1):
+        (before, after), face = result.pairs[index], result.faces[index]
+        said = face.left_alone or (face.likeness and f"{face.likeness}.")
         figures.append(
-            f'<figure><div class="pair"><img src="{face.before}" alt="Face {number} as it was">{after}</div>'
-            f"{likeness}<figcaption>Face {number}: found with {face.score:.0%} certainty</figcaption></figure>"
+            f'<figure><button type="button" class="pair" aria-label="Face {number}, at full size">'
+            f'<span data-side="Before"><img src="{before}" alt="Face {number} as it was"></span>'
+            f'<span data-side="After"><img src="{after}" alt="Face {number} in the result"></span></button>'
+            f"<figcaption>Face {number}{': ' + said if said else ''}</figcaption></figure>"
         )
+    honesty = f'<p class="honesty">{HONESTY}</p>' if result.enhanced else ""
     if not figures:
         return "<p>We found no face, so only the picture as a whole was sharpened.</p>"
     more = f"<p>And {len(result.faces) - SHOWN_FACES} more.</p>" if len(result.faces) > SHOWN_FACES else ""
     summary = f"{result.enhanced} of {len(result.faces)} enhanced in {duration(result.seconds)}"
-    return f'<h3>Faces: {summary}</h3><div class="faces">{"".join(figures)}</div>{more}'
+    return f'{honesty}<h3>Faces: {summary}</h3><div class="faces">{"".join(figures)}</div>{more}'
 
 
 def show_records(records: list[dict]) -> str:

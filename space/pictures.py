@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 import warnings
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from diffusers.utils import logging
 from gradio_client.utils import strip_invalid_filename_characters
+from pace import Pace, duration
 from PIL import Image, UnidentifiedImageError
 from previews import LARGEST, data_url, preview
 from wishes import Refused, Stopped, Wishes
@@ -33,7 +34,10 @@ from hf_faceenh.provenance import line
 
 try:
     from spaces import GPU  # on ZeroGPU hardware the function runs in another process, which has the GPU
+
+    ZERO_GPU = True
 except ImportError:
+    ZERO_GPU = False
 
     def GPU(function):
         return function
@@ -42,6 +46,8 @@ except ImportError:
 MEGABYTES = 20  # of one picture
 MEGAPIXELS = 24  # of one picture
 RESULT_MEGAPIXELS = 100
+LARGEST_PAIR = 1.0  # megapixels of a face before or after, as the page shows it
+AROUND = 0.9  # of a face's longer side, that is shown to every side of its middle
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "MPO", "AVIF", "HEIF", "JPEG2000", "PPM")
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "GIF": ".gif", "BMP": ".bmp"}
 
@@ -55,9 +61,11 @@ STAGES = {
 REASONS = {
     Reason.TOO_SMALL: "Left alone: too small to improve.",
     Reason.SHARP_ENOUGH: "Left alone: sharper than we could make it.",
+    Reason.NO_GAIN: "Left alone: it is clear already.",
     Reason.NOT_CHOSEN: "Left alone: you did not choose it.",
     Reason.IDENTITY: "Left alone: enhanced, it would look like somebody else.",
 }
+AT_STRENGTH_0 = "Left alone: the strength is 0."
 
 MODEL = os.environ.get("MODEL_ID")
 pipe = load_pipeline(MODEL)
@@ -71,25 +79,40 @@ STEPS = {"tile_size": 256, "face_batch_size": 1} if ON_CPU else {"tile_size": 51
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face that was found: before and after as `data:` addresses, after is `None` if it was left alone. `likeness`
-    says how like the face before it is, in words, if that is known."""
+    """One face that was found.
 
-    box: list[float]
+    Args:
+        box, score: as in its record.
+        left_alone: why it was left alone; `None` if it was not.
+        likeness: how like the face before it is, in words, if that is known.
+        sharp_enough: whether it was left alone because of its detail.
+    """
+
+    box: tuple[float, float, float, float]
     score: float
     left_alone: str | None
-    before: str
-    after: str | None
-    likeness: str | None = None
+    likeness: str | None
+    sharp_enough: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One enhanced picture: the file to download, and if wanted both sides of the slider."""
+    """One enhanced picture: the file to download and, if wanted, what the page shows.
+
+    Args:
+        file: to download.
+        size: of the result, in px.
+        faces: in the order of the pipeline.
+        sides: before and after, for the slider.
+        pairs: of every face before and after, as `data:` addresses.
+        seconds: that it took.
+    """
 
     file: Path
     size: tuple[int, int]
     faces: list[Face]
     sides: tuple[Path, Path] | None
+    pairs: list[tuple[str, str]]
     seconds: float
 
     @property
@@ -111,28 +134,6 @@ class Progress:
         frame = f"Frame {self.frame + 1} of {self.frames}. " if self.frames > 1 else ""
         done = (self.frame + fraction) / self.frames
         gr.Progress()((self.index + done) / self.count, desc=picture + frame + words)
-
-
-class Pace:
-    """How long pictures take here, learned from earlier ones."""
-
-    seconds = 2.5 if ON_CPU else 0.3  # per megapixel, at 2×
-
-    @classmethod
-    def estimate(cls, megapixels: float, wishes: Wishes) -> float:
-        """How many seconds a picture will take."""
-        return 0.5 + cls.seconds * megapixels * cls._effort(wishes)
-
-    @classmethod
-    def learn(cls, megapixels: float, wishes: Wishes, seconds: float) -> None:
-        if megapixels > 0.2:  # smaller ones say more about the rest of the work
-            cls.seconds += 0.3 * (seconds / (megapixels * cls._effort(wishes)) - cls.seconds)
-
-    @staticmethod
-    def _effort(wishes: Wishes) -> float:
-        if not wishes.background:
-            return 0.3
-        return 8 if wishes.enlarge == 4 else 1  # at 4×, most of the work is done on a picture 4 times as large
 
 
 def new_folder() -> Path:
@@ -205,11 +206,29 @@ def _frames(path: Path, name: str) -> Frames:
         raise Refused(f"{name} has too many frames or pages for us. Send fewer of them.") from error
 
 
-def find_faces(path: Path, name: str) -> tuple[Image.Image, list[EnhancedFace]]:
-    """The picture, upright, and its faces."""
+def upright(path: Path, name: str) -> Image.Image:
+    """The picture, turned as it is meant to be seen."""
+    loaded = read(path, name, Wishes(enlarge=1))
+    return pipe.image_processor.to_output(loaded.pixels, loaded)
+
+
+def find_faces(path: Path, name: str) -> list[tuple[float, float, float, float]]:
+    """The boxes of a picture's faces, in px."""
     loaded = read(path, name, Wishes(enlarge=1))
     found = _run(loaded, Wishes(enlarge=1, background=False, faces=()), None, Progress())
-    return pipe.image_processor.to_output(loaded.pixels, loaded), found.faces[0]
+    return [face.box for face in found.faces[0]]
+
+
+def first_view(path: Path) -> tuple[Path, Path] | None:
+    """Before and after of an example, to show before anything is uploaded; not where a GPU is lent for requests only.
+
+    Gradio neither copies nor deletes it.
+    """
+    if ZERO_GPU:
+        return None
+    folder = new_folder()
+    gr.set_static_paths([folder])
+    return enhance(path, path.name, Wishes(), folder, folder / "stop").sides
 
 
 def enhance(
@@ -247,11 +266,18 @@ def enhance(
             writer.add(output.images[0], frame.info)
             first = first or output
         progress(1.0, "Writing the file")
-    result = first.images[0]
-    both = _write_sides(result, loaded, folder) if sides else None
-    seconds = time.monotonic() - start
-    Pace.learn(len(frames) * loaded.pixels.shape[1] * loaded.pixels.shape[2] / 1e6, wishes, seconds)
-    return Result(file, size_of(result), [_describe(face) for face in first.faces[0]], both, seconds)
+    result, faces = first.images[0], [_describe(face, wishes) for face in first.faces[0]]
+    size, both, pairs = size_of(result), None, []
+    if sides:
+        profile = None if loaded.info.grey else loaded.info.icc_profile
+        before = pipe.image_processor.to_output(loaded.pixels, loaded)
+        result = to_8_bits(result) if isinstance(result, np.ndarray) else result
+        both = _write_sides(before, result, folder, profile)
+        pairs = [_pair(face.box, before, result, profile) for face in faces]
+    made = Result(file, size, faces, both, pairs, time.monotonic() - start)
+    megapixels = len(frames) * loaded.pixels[0].numel() / 1e6
+    Pace.learn(megapixels, wishes, len(frames) * made.enhanced, made.seconds)
+    return made
 
 
 @GPU
@@ -289,20 +315,8 @@ def _settings(wishes: Wishes) -> dict[str, Any]:
         "strength": wishes.strength,
         "aligned": wishes.aligned,
         "restore_background": wishes.background,
+        "max_face_size": float("inf") if wishes.anyway else None,
     }
-
-
-def duration(seconds: float) -> str:
-    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
-
-
-def _describe(face: EnhancedFace) -> Face:
-    plain = face.reason and REASONS.get(face.reason, "Left alone.")
-    after = None if face.enhanced is None else data_url(face.enhanced)
-    likeness = None if face.identity_distance is None else in_words(face.identity_distance)
-    if face.held_back:
-        likeness += ", held back so that it stays so"
-    return Face([round(x, 1) for x in face.box], round(face.score, 3), plain, data_url(face.crop), after, likeness)
 
 
 def _target(loaded: LoadedImage, folder: Path, name: str, wishes: Wishes) -> tuple[Path, str]:
@@ -321,17 +335,40 @@ def _target(loaded: LoadedImage, folder: Path, name: str, wishes: Wishes) -> tup
     return path, format
 
 
-def _write_sides(result: Image.Image | np.ndarray, loaded: LoadedImage, folder: Path) -> tuple[Path, Path]:
-    after = preview(to_8_bits(result) if isinstance(result, np.ndarray) else result, LARGEST)
-    before = preview(pipe.image_processor.to_output(loaded.pixels, loaded), LARGEST)
-    before = before.resize(after.size, Image.Resampling.BICUBIC)
+def _write_sides(before: Image.Image, result: Image.Image, folder: Path, profile: bytes | None) -> tuple[Path, Path]:
+    after = preview(result, LARGEST)
+    before = preview(before, LARGEST).resize(after.size, Image.Resampling.BICUBIC)
     format = "JPEG" if max(after.size) < 65500 else "PNG"
     paths = folder / f"before{SUFFIXES[format]}", folder / f"after{SUFFIXES[format]}"
     for image, path in zip((before, after), paths, strict=True):
-        image.save(path, format, quality=92, icc_profile=None if loaded.info.grey else loaded.info.icc_profile)
+        image.save(path, format, quality=92, icc_profile=profile)
     return paths
+
+
+def _describe(face: EnhancedFace, wishes: Wishes) -> Face:
+    plain = face.reason and REASONS.get(face.reason, "Left alone.")
+    if plain is None and wishes.strength == 0:
+        plain = AT_STRENGTH_0
+    box = tuple(round(edge, 1) for edge in face.box)
+    likeness = None if face.identity_distance is None else in_words(face.identity_distance)
+    if face.held_back:
+        likeness += ", held back so that it stays so"
+    return Face(box, round(face.score, 3), plain, likeness, face.reason == Reason.SHARP_ENOUGH)
+
+
+def _pair(box: tuple[float, ...], before: Image.Image, result: Image.Image, profile: bytes | None) -> tuple[str, str]:
+    """A face and what is around it, before and after, in px of the result."""
+    x1, y1, x2, y2 = box
+    half, x, y = AROUND * max(x2 - x1, y2 - y1), (x1 + x2) / 2, (y1 + y2) / 2
+    half = min(half, before.width / 2, before.height / 2)
+    x, y = min(max(x, half), before.width - half), min(max(y, half), before.height - half)
+    window = [round(edge) for edge in (x - half, y - half, x + half, y + half)]
+    factor = result.width / before.width
+    after = preview(result.crop([round(edge * factor) for edge in window]), LARGEST_PAIR)
+    before = preview(before.crop(window), LARGEST_PAIR).resize(after.size, Image.Resampling.BICUBIC)
+    return data_url(before, profile=profile), data_url(after, profile=profile)
 
 
 def as_record(face: Face) -> dict:
     """What the API says about a face."""
-    return {key: value for key, value in asdict(face).items() if key in ("box", "score", "left_alone", "likeness")}
+    return {"box": list(face.box), "score": face.score, "left_alone": face.left_alone, "likeness": face.likeness}

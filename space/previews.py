@@ -22,8 +22,8 @@ def preview(image: Image.Image, largest: float) -> Image.Image:
     return image.convert("RGB")
 
 
-def data_url(image: Image.Image, largest: float = LARGEST) -> str:
-    """A JPEG of at most `largest` megapixels, as an address that holds all of it."""
+def data_url(image: Image.Image, largest: float = LARGEST, profile: bytes | None = None) -> str:
+    """A JPEG of at most `largest` megapixels with its colour profile, as an address that holds all of it."""
     file = io.BytesIO()
-    preview(image, largest).save(file, "JPEG", quality=90)
+    preview(image, largest).save(file, "JPEG", quality=90, icc_profile=profile)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

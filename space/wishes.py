@@ -37,6 +37,7 @@ class Wishes:
         background: whether what is not face is improved too.
         aligned: whether the picture is one face, already cropped.
         faces: the numbers of the faces to enhance, from 0; `None` for all.
+        anyway: whether faces that are sharp enough are enhanced too.
     """
 
     enlarge: int = 2
@@ -44,6 +45,7 @@ class Wishes:
     background: bool = True
     aligned: bool = False
     faces: tuple[int, ...] | None = None
+    anyway: bool = False
 
     def __post_init__(self):
         if self.enlarge not in (1, 2, 4):

@@ -1,6 +1,7 @@
 """Photographs on their way: full batches, in order, within the bound of pixels."""
 
 from collections import deque
+from dataclasses import replace
 
 import pytest
 import torch
@@ -70,3 +71,17 @@ def test_the_queue_lets_go_of_what_it_yields():
     for done in walk(queue, lambda _: None, lambda batch: [one.enhanced.append(0) for one, _ in batch], 1, 1):
         assert done not in queue
     assert not queue
+
+
+def test_a_face_of_which_nothing_is_taken_is_left_alone():
+    one = photograph(3)
+    wanted_at = [(1.0, 1.0), (1.0, 0.01), (0.02, 0.02)]  # strength, and the mask with it
+    for index, (strength, share) in enumerate(wanted_at):
+        one.faces[index] = replace(one.faces[index], strength=strength, identity_distance=0.0)
+        crop, labels = torch.rand(3, 8, 8), torch.zeros(8, 8, dtype=torch.uint8)
+        one.add(index, crop, crop, labels, torch.full((1, 8, 8), share), show=lambda pixels: pixels)
+    taken, alone, faint = one.faces
+    assert taken.reason is faint.reason is None and faint.mask.max() > 0  # so little was asked for
+    assert alone.reason is Reason.NO_GAIN and alone.crop is not None and alone.mask is None
+    assert alone.strength == 0 and alone.identity_distance is None
+    assert one.is_done and one.wanted == [0, 2]

@@ -101,5 +101,5 @@ def _strips(pixels: torch.Tensor, alpha: torch.Tensor | None, grey: bool) -> Ite
 
 def _levels(strip: torch.Tensor, deep: bool) -> np.ndarray:
     """`[C, h, w]` in [0, 1] → uint8 or uint16 `hxwxC`."""
-    levels = (strip.clamp(0, 1) * (65535 if deep else 255)).round()
-    return levels.to(torch.uint16 if deep else torch.uint8).permute(1, 2, 0).cpu().numpy()
+    levels = strip.clamp(0, 1).mul_(65535 if deep else 255).round_().to(torch.uint16 if deep else torch.uint8)
+    return np.stack(levels.cpu().numpy(), axis=2)  # contiguous, else Pillow copies it once more
