@@ -19,9 +19,6 @@ SAFE = 0.6
 # from the second on is.
 LOSS = (0.65, 0.85)
 WORTH = (0.5, 2.0)
-# How much is taken of a face that has more detail than the enhancer gives, and is enhanced because it is noisy: the
-# enhanced one is cleaner, the super-resolved one has more detail, and their mean comes nearest to the truth.
-NOISY = 0.5
 
 
 def bind(
@@ -45,15 +42,13 @@ def bind(
 def worth(
     enhanced: torch.Tensor, crops: torch.Tensor, masks: torch.Tensor, sizes: Sequence[tuple[float, float]]
 ) -> torch.Tensor:
-    """The masks, lower where a face would lose: one that has more detail than the enhancer gives, and one that the
-    enhancer hardly changes but that loses in its crop. As in `bind`."""
+    """The masks, less of those faces that the enhancer hardly changes but that lose in its crop, as in `bind`."""
     squares = (masks * (enhanced - crops).square()).sum((1, 2, 3)) / (3 * masks.sum((1, 2, 3)))
     level = 255 * squares.sqrt().nan_to_num()
     gain = ((level - WORTH[0]) / (WORTH[1] - WORTH[0])).clamp(0, 1)
-    size, detail = masks.new_tensor(sizes).T / crops.shape[-1]
+    size = masks.new_tensor([size for size, _ in sizes]) / crops.shape[-1]
     loss = ((size - LOSS[0]) / (LOSS[1] - LOSS[0])).clamp(0, 1)
-    share = torch.where(detail > 1, NOISY, 1 - loss * (1 - gain))
-    return masks * share[:, None, None, None]
+    return masks * (1 - loss * (1 - gain))[:, None, None, None]
 
 
 def _bound(enhanced: torch.Tensor, crop: torch.Tensor, mask: torch.Tensor, size: float, detail: float) -> torch.Tensor:

@@ -4,10 +4,21 @@ A small print scanned at 600 dpi is large and blurred: all that it shows would f
 splits the face into octaves, from the finest on, and asks how much would be missed if the face were downscaled. Grain
 is not detail: it is everywhere, whereas detail stands out at lashes, brows, lips and wrinkles. So in every octave the
 smooth quarter of the face says how strong the grain is, and only what clearly exceeds it counts.
+
+`python training/calibrate_detail.py --faces FACES` on 60 portraits with 512 px of real detail (US politicians):
+
+| done to the faces | their detail in px: 5 %, median, 95 % |
+| --- | --- |
+| nothing | 238, 288, 313 |
+| downscaled to 256, 128, 64 px | 152, 159, 167; 81, 84, 87; 43, 44, 45 |
+| downscaled to 256, 128, 64 px, upscaled to 512 | 191, 233, 273; 130, 149, 171; 77, 88, 102 |
+| Gaussian blur of 2 px | 103, 117, 138 |
+| JPEG of quality 30 | 252, 284, 310 |
+| white noise of 6 levels | 175, 239, 300 |
+| 170 px scanned at 1024, grain of 6 levels, JPEG of quality 92 | 120, 137, 155 |
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,48 +38,36 @@ GRAIN = 2.0  # energy up to so many times that of the smooth blocks is grain sti
 MISSED = 3.0
 CONTRAST = 40.0  # standard deviation of the blocks' brightness in levels of 255
 
-GRAINY = 5.0  # noise from which a face gains by being cleaned, even at the cost of detail
 
 LUMA = (0.299, 0.587, 0.114)
 _AXIS = (np.arange(GRID) + 0.5) / GRID - 0.5
 _ELLIPSE = _AXIS[None] ** 2 + _AXIS[:, None] ** 2 < 0.25
 
 
-class Detail(NamedTuple):
-    """What was measured of a face.
-
-    Args:
-        side: side in px to which its aligned crop could be downscaled without a visible loss; at most the crop's own
-            side, and at most `LARGEST`.
-        noise: standard deviation of the second octave where the face is smooth, in levels of 255. The finest holds
-            less of the grain of film and scans, and what it holds the super-resolver removes.
-    """
-
-    side: float
-    noise: float
-
-
-def measure(pixels: torch.Tensor, transform: np.ndarray, side: float) -> Detail:
+def measure(pixels: torch.Tensor, transform: np.ndarray, side: float) -> float:
     """The detail of one face of the photograph `[3, H, W]` in [0, 1].
 
     Args:
         pixels: the photograph.
         transform: `[2, 3]`, px of the photograph → px of the aligned crop.
         side: of the crop, in px of the photograph.
+
+    Returns:
+        the side in px to which the crop could be downscaled without a visible loss; at most its own, and at most
+        `LARGEST`.
     """
     square = _square(pixels, transform, side)
     examined = min(side, LARGEST)
     allowed = MISSED * float(np.clip((_blocks(square).std() / CONTRAST) ** 2, 0.1, 1))
-    octaves = list(_octaves(square))
-    grain = [np.quantile(energy, SMOOTH) for energy in octaves]
     ratio, missed = 1.0, allowed / 100
-    for energy, floor in zip(octaves, grain, strict=True):
-        total = missed + float(np.maximum(energy - GRAIN * floor, 0).mean())
+    for energy in _octaves(square):
+        grain = np.quantile(energy, SMOOTH)
+        total = missed + float(np.maximum(energy - GRAIN * grain, 0).mean())
         if total > allowed:  # the side lies in this octave, where the sum, which grows like a power, passes the bound
             ratio *= 0.5 ** (np.log(allowed / missed) / np.log(total / missed))
             break
         ratio, missed = ratio / 2, total
-    return Detail(examined * float(ratio), float(np.sqrt(grain[1])) if len(grain) > 1 else 0.0)
+    return examined * float(ratio)
 
 
 def _square(pixels: torch.Tensor, transform: np.ndarray, side: float) -> np.ndarray:

@@ -10,7 +10,7 @@ from diffusers.utils import logging
 from PIL import Image
 
 from hf_faceenh.alignment import crop_faces, for_upscaled, scale_of, similarity_transform
-from hf_faceenh.detail import GRAINY, measure
+from hf_faceenh.detail import measure
 from hf_faceenh.models import FaceDetections, FaceDetector
 
 logger = logging.get_logger(__name__)
@@ -64,7 +64,6 @@ class EnhancedFace:
         size: side of the crop in px of the photograph.
         detail: side in px at which all the detail fits that the crop really has, grain aside; far less than `size` if
             the face is blurred. See `detail.measure`.
-        noise: standard deviation of the grain where the face is smooth, in levels of 255; see `detail.Detail`.
         crop: the aligned face as the enhancer saw it, of side `sample_size`, in the call's `output_type`.
         enhanced: the same, enhanced; `None` if it was left alone.
         parsing: label id of every pixel of `enhanced`, `[S, S]` uint8, ids as in `parser.config.id2label`.
@@ -83,7 +82,6 @@ class EnhancedFace:
     transform: np.ndarray
     size: float
     detail: float | None = None
-    noise: float | None = None
     crop: Image.Image | np.ndarray | torch.Tensor | None = None
     enhanced: Image.Image | np.ndarray | torch.Tensor | None = None
     parsing: np.ndarray | None = None
@@ -161,8 +159,7 @@ class Limits:
 
 def measured(faces: Sequence[EnhancedFace], pixels: torch.Tensor) -> list[EnhancedFace]:
     """The records of the photograph `[3, H, W]` with the detail of each face."""
-    found = [measure(pixels, face.transform, face.size) for face in faces]
-    return [replace(face, detail=one.side, noise=one.noise) for face, one in zip(faces, found, strict=True)]
+    return [replace(face, detail=measure(pixels, face.transform, face.size)) for face in faces]
 
 
 def choices(only_faces: Sequence[Sequence[int]] | None, pictures: int) -> Sequence[Sequence[int] | None]:
@@ -201,7 +198,7 @@ def choose(faces: Sequence[EnhancedFace], only: Sequence[int] | None, limits: Li
             return left_alone(face, Reason.TOO_SMALL, limits.min_size)
         if limits.max_size is not None and face.size > limits.max_size:
             return left_alone(face, Reason.TOO_LARGE, limits.max_size)
-        if limits.max_detail is not None and face.detail > limits.max_detail and (face.noise or 0) < GRAINY:
+        if limits.max_detail is not None and face.detail > limits.max_detail:
             return left_alone(face, Reason.SHARP_ENOUGH, limits.max_detail)
         return face
 

@@ -32,7 +32,3 @@ def test_a_face_that_hardly_changes_is_not_worth_the_loss_in_its_crop():
     assert worth(changed(3), CROP, MASK, SHARP).min() == 1
     assert worth(changed(0.3), CROP, MASK, [(40.0, 26.0)]).min() == 1  # a small face loses nothing
     assert worth(CROP, CROP, 0 * MASK, SHARP).max() == 0
-
-
-def test_of_a_noisy_face_with_more_detail_than_the_enhancer_gives_half_is_taken():
-    assert worth(changed(9), CROP, MASK, [(300.0, 90.0)]).unique().tolist() == [0.5]

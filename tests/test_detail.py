@@ -28,7 +28,7 @@ def as_jpeg(picture, quality):
 
 def detail_of(picture):
     pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1) / 255
-    return measure(pixels, WHOLE, float(len(picture))).side
+    return measure(pixels, WHOLE, float(len(picture)))
 
 
 SIDE = detail_of(SHARP)
@@ -78,9 +78,9 @@ def test_a_face_is_measured_where_the_transform_says():
     """Turned, shifted, upscaled to the crop, and beyond the border."""
     pixels = torch.from_numpy(np.pad(SHARP, ((40, 0), (90, 30), (0, 0)))).permute(2, 0, 1) / 255
     moved = np.array([[2.0, 0, -180], [0, 2.0, -80]])
-    assert measure(pixels, moved, 160.0).side == pytest.approx(SIDE, rel=1e-3)
-    assert 0 < measure(pixels, np.array([[2.0, 0, 200], [0, 2.0, 0]]), 160.0).side <= 160
-    assert measure(pixels[:, :3, :3], WHOLE, 3.0).side == 3
+    assert measure(pixels, moved, 160.0) == pytest.approx(SIDE, rel=1e-3)
+    assert 0 < measure(pixels, np.array([[2.0, 0, 200], [0, 2.0, 0]]), 160.0) <= 160
+    assert measure(pixels[:, :3, :3], WHOLE, 3.0) == 3
 
 
 def test_flat_and_tiny_faces_have_a_detail_too():

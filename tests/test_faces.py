@@ -2,7 +2,6 @@
 
 import json
 import pickle
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -71,12 +70,6 @@ def test_a_bad_choice_has_an_error_of_its_own():
         choose(faces(1, 2), [0, 3], ANY)
     with pytest.raises(FaceChoiceError, match="only_faces asks for face -1"):
         choose(faces(1, 2), [-1], ANY)
-
-
-def test_a_noisy_face_is_enhanced_whatever_its_detail():
-    noisy, clean = (replace(faces(60)[0], noise=noise) for noise in (9.0, 2.0))
-    reasons = [face.reason for face in choose([noisy, clean], None, Limits(0, None, None, max_detail=24))]
-    assert reasons == [None, SHARP]
 
 
 def test_the_detector_is_told_the_smallest_face():
