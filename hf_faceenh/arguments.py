@@ -21,6 +21,7 @@ def check_call(
     identity_limit: float | None,
     grain: float | None,
     regions: str,
+    aligned: bool,
 ) -> None:
     """Checks the arguments of `FaceEnhancePipeline.__call__` that have a range.
 
@@ -45,5 +46,7 @@ def check_call(
         raise ValueError(f"identity_limit must be 0 or more, or None for the default; got {identity_limit!r}.")
     if grain is not None and not 0 <= grain <= 1:
         raise ValueError(f"grain must lie in [0, 1], or be None for as much as there is; got {grain!r}.")
+    if grain is not None and aligned:
+        raise ValueError("Aligned crops get no grain. Leave grain out, or pass aligned=False for photographs.")
     if regions not in get_args(Regions):
         raise ValueError(f'regions must be "head" or "face"; got {regions!r}.')

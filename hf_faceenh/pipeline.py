@@ -145,7 +145,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 enhances all.
             grain: how much of the photograph's own grain the result has, on faces and around them: 0 as little as can
                 be, 1 all of it. By default what is around the faces keeps what it has, and the faces get as much.
-                Pictures without grain, and aligned crops, never get any.
+                Pictures without grain never get any; not for aligned crops.
             regions: what is taken of an enhanced face: "head", with hair, beard, ears, hat and glasses, or "face",
                 which ends at the hairline. Of a parser without such regions, always the face.
             output_type: "pil", "np", "pt", or "deep": as "pil", but 16-bit colour as uint16 `HxWxC`.
@@ -171,6 +171,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             identity_limit,
             grain,
             regions,
+            aligned,
         )
         check_output_type(output_type)
         self._prepare_models(aligned, identity_limit)

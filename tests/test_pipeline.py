@@ -374,6 +374,7 @@ def test_half_precision(bundled, photo):
         ({"tile_size": 10}, "tile_size must be at least 64 px; got 10"),
         ({"identity_limit": -1}, "identity_limit must be 0 or more"),
         ({"identity_limit": float("nan")}, "identity_limit must be 0 or more"),
+        ({"grain": 0.5, "aligned": True}, "Aligned crops get no grain"),
         ({"output_type": "latent"}, "output_type must be one of pil, deep, np, pt; got 'latent'"),
     ],
 )
