@@ -472,6 +472,7 @@ def launch(arguments, **options):
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, **options)
 
 
+@pytest.mark.slow
 def test_one_of_two_processes_is_killed_and_both_are_started_again(quick, crops, tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     for number in range(600):

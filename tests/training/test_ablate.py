@@ -62,6 +62,7 @@ def run(command):
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
 
 
+@pytest.mark.slow
 def test_rows_are_trained_once_and_compared_with_the_first(command):
     command, folder = command
     process = run(command)
