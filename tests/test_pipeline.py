@@ -528,14 +528,14 @@ def sheet(columns, rows):
 """
 CROWD = """
 canvas, faces = sheet(40, 25)
-pipe.detector.detect = lambda pixels, threshold, smallest: faces
+pipe.detector.detect = lambda *_: faces
 (records,) = pipe(canvas).faces
 print(sum(face.enhanced is not None for face in records), used())
 """
 LIST = """
 canvas, faces = sheet(12, 8)
 one = FaceDetections(faces.boxes[:1], faces.landmarks[:1], faces.scores[:1])
-pipe.detector.detect = lambda pixels, threshold, smallest: one
+pipe.detector.detect = lambda *_: one
 pictures = [pipe.image_processor.load(canvas)] * int(sys.argv[2])
 output = pipe(pictures, upscale=4, restore_background=False)
 made = sum(4 * image.width * image.height for image in output.images)  # Pillow keeps 4 bytes a pixel
