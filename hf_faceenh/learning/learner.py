@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 
 from hf_faceenh.learning.acquisition import Batch
+from hf_faceenh.learning.growth import grown
 from hf_faceenh.learning.identity import load_recognizer
 from hf_faceenh.learning.losses import DiscriminatorLoss, EnhancerLoss, Terms
 from hf_faceenh.learning.options import TrainingOptions
@@ -35,6 +36,8 @@ class Learner:
         self.options, self.accelerator = options, accelerator
         if start := checkpoint / "enhancer" if checkpoint else options.init:
             self.model = load_enhancer(start)
+            if options.grow > 1 and not checkpoint:
+                self.model = grown(self.model, options.grow)
         else:
             self.model = FaceEnhancer(**options.enhancer)
         self.size = self.model.config.sample_size

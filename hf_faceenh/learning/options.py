@@ -30,6 +30,7 @@ class TrainingOptions:
         validation: other sharp, aligned faces, likewise; degraded once, they give the figures after each round.
         validation_faces: how many of them, at most.
         init: enhancer to start from (folder or Hub name) instead of random weights.
+        grow: go on from `init` with faces so many times as large, which it then reads and writes in squares of pixels.
         enhancer: arguments of a new FaceEnhancer.
         discriminator: arguments of the discriminator: channel_multiplier and narrow, as in GPEN.
         teacher: enhancer (folder or Hub name) whose features the distillation loss follows, whose images the imitation
@@ -77,6 +78,7 @@ class TrainingOptions:
     validation: str | None = None
     validation_faces: int = 48
     init: str | None = None
+    grow: int = 1
     enhancer: dict = field(default_factory=dict)
     discriminator: dict[str, float] = field(default_factory=lambda: {"channel_multiplier": 1, "narrow": 0.25})
     teacher: str | None = None
@@ -124,6 +126,8 @@ class TrainingOptions:
         for name in counts:
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1; got {getattr(self, name)}.")
+        if self.grow < 1 or (self.grow > 1 and not (self.init or self.resume)):
+            raise ValueError("--grow is a whole number from 1 up, and above 1 it needs the enhancer of --init.")
         if self.prune_only and not (self.init or self.resume):
             raise ValueError("--prune_only reduces an existing model: name it with --init.")
         if self.reduction.target < 1 and self.first_reduction + self.tune_rounds > self.rounds:

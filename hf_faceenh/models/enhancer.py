@@ -17,16 +17,18 @@ from .precision import PictureConv2d, at_least_float32, map_dtype
 
 
 class ConvolutionalNetwork(nn.Module):
-    """`[B, 3, S, S]` → noise features: one map per resolution, S, S/2, …, 4.
+    """`[B, 3, S, S]` → noise features: one map per resolution, S/p, S/2p, …, 4.
 
-    `channels` holds the output channels of every convolution: one for the first resolution, two (stride 2, stride 1)
-    for each one below it.
+    The first convolution reads each `patch_size` × `patch_size` (p × p) px square as one position. `channels` holds
+    the output channels of every convolution: one for the first resolution, two (stride 2, stride 1) for each one below
+    it.
     """
 
-    def __init__(self, channels: Sequence[Sequence[int]]):
+    def __init__(self, channels: Sequence[Sequence[int]], patch_size: int):
         super().__init__()
         (stem,), *rest = channels
-        self.stem = PictureConv2d(3, stem, 3, padding=1)
+        self.patch_size = patch_size
+        self.stem = PictureConv2d(3 * patch_size**2, stem, 3, padding=1)
         self.stages = nn.ModuleList()
         width = stem
         for down, keep in rest:
@@ -43,7 +45,8 @@ class ConvolutionalNetwork(nn.Module):
         return hidden
 
     def forward(self, sample: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        first = self.stem(sample).to(map_dtype(self.stages[0][0].weight))
+        patches = F.pixel_unshuffle(sample, self.patch_size)
+        first = self.stem(patches).to(map_dtype(self.stages[0][0].weight))
         features = [F.leaky_relu(first, SLOPE, inplace=True)]
         for stage in self.stages:
             features.append(checkpointed(self, self._stage, stage, features[-1]))
@@ -92,14 +95,21 @@ class StyledConvolution(nn.Module):
 class GeneratingNetwork(nn.Module):
     """A learned 4×4 constant → image residual `[B, 3, S, S]`.
 
-    Per resolution 4, 8, …, S: upscale by 2 (nearest), concatenate the noise feature, two styled convolutions.
-    `channels` holds their output channels, from 4×4 up; `noise_channels` those of the noise features, likewise.
+    Per resolution 4, 8, …, S/p: upscale by 2 (nearest), concatenate the noise feature, two styled convolutions; at
+    last, each position becomes a square of `patch_size` × `patch_size` (p × p) px. `channels` holds their output
+    channels, from 4×4 up; `noise_channels` those of the noise features, likewise.
     """
 
     def __init__(
-        self, channels: Sequence[Sequence[int]], noise_channels: Sequence[int], constant_channels: int, style_dim: int
+        self,
+        channels: Sequence[Sequence[int]],
+        noise_channels: Sequence[int],
+        constant_channels: int,
+        style_dim: int,
+        patch_size: int,
     ):
         super().__init__()
+        self.patch_size = patch_size
         self.constant = nn.Parameter(torch.randn(1, constant_channels, 4, 4))
         self.stages = nn.ModuleList()
         width = constant_channels
@@ -110,7 +120,7 @@ class GeneratingNetwork(nn.Module):
                 )
             )
             width = second
-        self.to_rgb = nn.Conv2d(width, 3, 3, padding=1)
+        self.to_rgb = nn.Conv2d(width, 3 * patch_size**2, 3, padding=1)
         self.gradient_checkpointing = False
 
     @staticmethod
@@ -122,7 +132,7 @@ class GeneratingNetwork(nn.Module):
         hidden = self.constant.repeat(len(attribute), 1, 1, 1)  # a copy: FlopCounterMode takes no view of a parameter
         for stage, noise in zip(self.stages, reversed(noise_features), strict=True):
             hidden = checkpointed(self, self._stage, stage, hidden, noise, attribute)
-        return self.to_rgb(hidden)
+        return F.pixel_shuffle(self.to_rgb(hidden), self.patch_size)
 
 
 class FaceEnhancer(ThreeNetworks, ModelMixin, ConfigMixin):
@@ -136,12 +146,14 @@ class FaceEnhancer(ThreeNetworks, ModelMixin, ConfigMixin):
     one.
 
     Args:
-        sample_size: side S of the faces in px, 4·2ⁿ.
-        encoder_channels: output channels of the convolutional network's convolutions, per resolution S, S/2, …, 4:
+        sample_size: side S of the faces in px, 4·2ⁿ·p.
+        patch_size: p, side in px of the squares that the first and the last convolution see as one position. With 2,
+            a face of 512 px costs what one of 256 px costs with 1.
+        encoder_channels: output channels of the convolutional network's convolutions, per resolution S/p, S/2p, …, 4:
             `[stem], [stride 2, stride 1], …`.
         mapping_channels: output features of the linear mapping network's layers; the last is the attribute feature's.
         constant_channels: channels of the learned 4×4 constant.
-        decoder_channels: output channels of the generating network's convolutions, per resolution 4, 8, …, S.
+        decoder_channels: output channels of the generating network's convolutions, per resolution 4, 8, …, S/p.
         license: what the weights may be used for, for `hf-faceenh info` and model cards.
     """
 
@@ -159,15 +171,16 @@ class FaceEnhancer(ThreeNetworks, ModelMixin, ConfigMixin):
         decoder_channels: Sequence[Sequence[int]] = (
             (96, 96), (96, 96), (96, 96), (96, 96), (64, 64), (32, 32), (16, 16),
         ),
+        patch_size: int = 1,
         license: str | None = None,
     ):  # fmt: skip
         super().__init__()
-        check_resolutions(sample_size, encoder_channels, decoder_channels)
+        check_resolutions(sample_size, encoder_channels, decoder_channels, patch_size)
         noise_channels = [channels[-1] for channels in reversed(encoder_channels)]
-        self.convolutional_network = ConvolutionalNetwork(encoder_channels)
+        self.convolutional_network = ConvolutionalNetwork(encoder_channels, patch_size)
         self.mapping_network = LinearMappingNetwork(16 * noise_channels[0], mapping_channels)
         self.generating_network = GeneratingNetwork(
-            decoder_channels, noise_channels, constant_channels, mapping_channels[-1]
+            decoder_channels, noise_channels, constant_channels, mapping_channels[-1], patch_size
         )
         self._initialise()
 
@@ -212,7 +225,7 @@ class FaceEnhancer(ThreeNetworks, ModelMixin, ConfigMixin):
                     ChannelGroup(
                         name=layer,
                         part="convolutional_network",
-                        resolution=config.sample_size >> depth,
+                        resolution=config.sample_size // config.patch_size >> depth,
                         width=width,
                         path=("encoder_channels", depth, index),
                         producers=layer_outputs(layer),

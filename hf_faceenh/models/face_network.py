@@ -15,7 +15,7 @@ class FaceEnhancerOutput(BaseOutput):
 
     Args:
         sample: the enhanced faces, `[B, 3, S, S]` RGB in [-1, 1], not clamped, in the number type of the faces given.
-        noise_features: the convolutional network's output at every resolution, from S×S down to 4×4, each
+        noise_features: the convolutional network's output at every resolution, from the first resolution down to 4×4, each
             `[B, C, r, r]`; `None` unless asked for.
         attribute_feature: the linear mapping network's output, `[B, D]`; `None` unless asked for.
     """
@@ -37,12 +37,18 @@ def check_faces(model: ModelMixin, sample: torch.Tensor) -> None:
         )
 
 
-def check_resolutions(sample_size: int, encoder_channels: Sequence, decoder_channels: Sequence) -> None:
-    """Raises a `ValueError` unless S = `sample_size` is a power of two from 8 up, and encoder and decoder each have
-    one entry per resolution S, S/2, …, 4."""
-    resolutions = int(math.log2(sample_size)) - 1
-    if sample_size != 2 ** (resolutions + 1) or sample_size < 8:
-        raise ValueError(f"sample_size must be a power of two from 8 up; got {sample_size}.")
+def check_resolutions(
+    sample_size: int, encoder_channels: Sequence, decoder_channels: Sequence, patch_size: int = 1
+) -> None:
+    """Raises a `ValueError` unless S/p = `sample_size` / `patch_size` is a power of two from 8 up, and encoder and
+    decoder each have one entry per resolution S/p, S/2p, …, 4."""
+    if patch_size < 1 or sample_size % patch_size:
+        raise ValueError(f"sample_size must be a multiple of patch_size; got {sample_size} and {patch_size}.")
+    first = sample_size // patch_size
+    resolutions = int(math.log2(first)) - 1
+    if first != 2 ** (resolutions + 1) or first < 8:
+        of = f"sample_size / patch_size, {sample_size} / {patch_size}," if patch_size > 1 else "sample_size"
+        raise ValueError(f"{of} must be a power of two from 8 up; got {first}.")
     for name, channels in (("encoder_channels", encoder_channels), ("decoder_channels", decoder_channels)):
         if len(channels) != resolutions:
             raise ValueError(

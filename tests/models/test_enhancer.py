@@ -51,6 +51,18 @@ def test_the_three_networks_compose_to_the_forward(model, faces):
     torch.testing.assert_close(model(faces).sample, faces + model.generating_network(noise_features, attribute))
 
 
+def test_squares_of_pixels_are_read_and_written_as_one_position():
+    torch.manual_seed(0)
+    model = FaceEnhancer(**UNEVEN | {"sample_size": 64, "patch_size": 2}).eval()
+    faces = torch.rand(2, 3, 64, 64) * 2 - 1
+    output = model(faces, return_features=True)
+    assert output.sample.shape == faces.shape
+    assert output.noise_features[0].shape == (2, 3, 32, 32)
+    assert model.channel_groups()[0].resolution == 32
+    with pytest.raises(ValueError, match="multiple of patch_size"):
+        FaceEnhancer(**UNEVEN | {"sample_size": 33, "patch_size": 2})
+
+
 def test_batch_equals_single(model, faces):
     together = model(faces).sample
     alone = torch.cat([model(face[None]).sample for face in faces])

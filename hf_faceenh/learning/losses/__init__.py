@@ -9,7 +9,7 @@ from hf_faceenh.learning.losses.base import ERROR_FLOOR, Terms, face_errors, rel
 from hf_faceenh.learning.losses.distillation import DistillationLoss, attention_map, attribute_distance
 from hf_faceenh.learning.losses.imitation import ImitationLoss
 from hf_faceenh.learning.losses.perceptual import PerceptualLoss
-from hf_faceenh.learning.losses.pixel import charbonnier, relative_l1
+from hf_faceenh.learning.losses.pixel import charbonnier, relative_l1, relative_l2
 from hf_faceenh.learning.losses.similarity import SimilarityLoss
 from hf_faceenh.learning.losses.total import DiscriminatorLoss, EnhancerLoss, LossConfig
 
@@ -32,4 +32,5 @@ __all__ = [
     "r1_penalty",
     "relative_error",
     "relative_l1",
+    "relative_l2",
 ]

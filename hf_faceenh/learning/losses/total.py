@@ -30,7 +30,7 @@ class LossConfig:
     times there, so that its weight means the same for every k.
 
     Args:
-        pixel: pixel loss: relative_l1, l1 or charbonnier.
+        pixel: pixel loss: relative_l1, relative_l2, l1 or charbonnier.
         similarity: similarity loss: distance, or relative (to the degraded face's distance, as a logarithm).
         pixel_weight: of the pixel loss.
         perceptual_weight: of the distance of a vision model's features; needs a backbone.
@@ -51,7 +51,7 @@ class LossConfig:
         ValueError: for a value out of its range, or if there is a step without any loss.
     """
 
-    pixel: Literal["relative_l1", "l1", "charbonnier"] = "relative_l1"
+    pixel: Literal["relative_l1", "relative_l2", "l1", "charbonnier"] = "relative_l1"
     similarity: Literal["distance", "relative"] = "distance"
     pixel_weight: float = 1.0
     perceptual_weight: float = 0.0

@@ -6,6 +6,7 @@ import torch
 from hf_faceenh.learning.losses import (
     charbonnier,
     relative_l1,
+    relative_l2,
 )
 
 
@@ -32,3 +33,12 @@ def test_charbonnier_is_l1_that_is_smooth_at_zero():
     assert charbonnier(hq, hq).item() == pytest.approx(0, abs=1e-9) and enhanced.grad.abs().max() == 0
     assert charbonnier(hq + 0.5, hq).item() == pytest.approx(0.5 - 1e-3, abs=1e-5)
     assert charbonnier(hq + 1e-4, hq).item() == pytest.approx(1e-4**2 / 2e-3, rel=0.01)  # a parabola near 0
+
+
+def test_relative_l2_is_the_gain_in_psnr():
+    torch.manual_seed(0)
+    hq = torch.rand(2, 3, 8, 8) * 2 - 1
+    noise = torch.randn_like(hq)
+    gain = relative_l2(hq + 0.2 * noise, hq, hq + 0.4 * noise, floor=0)
+    assert gain.item() == pytest.approx(math.log(0.5), abs=1e-4)  # 6 dB
+    assert relative_l2(hq, hq, hq).isfinite()

@@ -22,6 +22,7 @@ from hf_faceenh.learning.losses import (
     charbonnier,
     discriminator_loss,
     relative_l1,
+    relative_l2,
 )
 
 
@@ -96,12 +97,13 @@ def test_total_weighs_the_terms():
     assert loss.total(terms).item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("pixel", ["relative_l1", "l1", "charbonnier"])
+@pytest.mark.parametrize("pixel", ["relative_l1", "relative_l2", "l1", "charbonnier"])
 def test_pixel_loss_by_name(pixel):
     hq = random_faces(2, 32)
     lq = blurred(hq, 5)
     expected = {
         "relative_l1": relative_l1(lq * 0.9, hq, lq),
+        "relative_l2": relative_l2(lq * 0.9, hq, lq),
         "l1": (lq * 0.9 - hq).abs().mean(),
         "charbonnier": charbonnier(lq * 0.9, hq),
     }
@@ -202,7 +204,7 @@ def test_adapters_without_a_student_and_an_adversary_without_a_discriminator_are
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pixel": "l2"}, "loss.pixel must be one of relative_l1, l1, charbonnier; got 'l2'"),
+        ({"pixel": "l2"}, "loss.pixel must be one of relative_l1, relative_l2, l1, charbonnier; got 'l2'"),
         ({"pixel_weight": -1}, "loss.pixel_weight must be at least 0; got -1"),
         ({"r1_weight": math.nan}, "loss.r1_weight must be at least 0; got nan"),
         ({"r1_every": 0}, "loss.r1_every must be at least 1; got 0"),
