@@ -15,7 +15,7 @@ class FaceEnhancerOutput(BaseOutput):
 
     Args:
         sample: the enhanced faces, `[B, 3, S, S]` RGB in [-1, 1], not clamped, in the number type of the faces given.
-        noise_features: the convolutional network's output at every resolution, from the first resolution down to 4×4, each
+        noise_features: the convolutional network's output at every resolution, from the first down to 4×4, each
             `[B, C, r, r]`; `None` unless asked for.
         attribute_feature: the linear mapping network's output, `[B, D]`; `None` unless asked for.
     """
