@@ -141,9 +141,9 @@ def train(options: Options, enhancer: torch.nn.Module | None) -> None:
     def loss_of(model: torch.nn.Module, batch: list[torch.Tensor]) -> torch.Tensor:
         pictures, degraded, ids = batch
         with accelerator.autocast():
-            pixel_values = parser_inputs(pictures.cpu().numpy(), degraded.tolist(), options.sample_size, enhancer)
-        pixel_values = pixel_values.to(accelerator.device, memory_format=torch.channels_last)
-        return parsing_loss(model(pixel_values).logits.float(), ids, weights)
+            pixel_values = parser_inputs(pictures, degraded, options.sample_size, enhancer)
+        logits = model(pixel_values.contiguous(memory_format=torch.channels_last)).logits
+        return parsing_loss(logits.float(), ids, weights)
 
     loop.train(
         accelerator,

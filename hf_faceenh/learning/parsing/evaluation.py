@@ -20,8 +20,8 @@ def evaluate(
     confusion = torch.zeros(len(LABELS), len(LABELS), dtype=torch.int64)
     for i in range(len(faces)):
         picture, ids = faces[i]
-        pixel_values = parser_inputs([picture], [True], model.config.sample_size, enhancer)
-        logits = model(pixel_values.to(model.device)).logits
+        pictures, degraded = torch.tensor(picture)[None].to(model.device), torch.tensor([True])
+        logits = model(parser_inputs(pictures, degraded, model.config.sample_size, enhancer)).logits
         prediction = F.interpolate(logits, size=ids.shape, mode="bilinear")[0].argmax(0)
         confusion += confusion_matrix(prediction.cpu(), torch.from_numpy(ids), len(LABELS))
     model.train(training)

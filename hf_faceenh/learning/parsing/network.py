@@ -9,8 +9,6 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from hf_faceenh.errors import explained
-from hf_faceenh.learning.degradation import resize
-from hf_faceenh.learning.metrics import as_batch, as_pictures
 from hf_faceenh.learning.parsing.labels import LABELS
 
 # The first stage works at half size, not SegFormer's quarter: a lip or a brow is two quarter-size cells high, and
@@ -76,35 +74,40 @@ def _completed(model: SegformerForSemanticSegmentation, known: Sequence[str]) ->
     return completed
 
 
-def to_pixel_values(picture: np.ndarray) -> torch.Tensor:
-    """uint8 `[S, S, 3]` → the network's input, float32 `[3, S, S]`."""
-    normalised = (picture / np.float32(255) - np.float32(IMAGENET_DEFAULT_MEAN)) / np.float32(IMAGENET_DEFAULT_STD)
-    return torch.from_numpy(normalised).permute(2, 0, 1).contiguous()
+def to_pixel_values(faces: torch.Tensor) -> torch.Tensor:
+    """Faces in [-1, 1] → the network's input, normalised as ImageNet's pictures; `[B, 3, S, S]` float32 both."""
+    mean, std = (faces.new_tensor(values)[:, None, None] for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
+    return ((faces + 1) / 2 - mean) / std
 
 
 @torch.no_grad()
 def parser_inputs(
-    pictures: Sequence[np.ndarray], degraded: Sequence[bool], size: int, enhancer: torch.nn.Module | None = None
+    pictures: torch.Tensor, degraded: torch.Tensor, size: int, enhancer: torch.nn.Module | None = None
 ) -> torch.Tensor:
     """Pictures → the parser's `pixel_values`; the degraded ones through the enhancer, where there is one.
 
     Args:
-        pictures: `[H, H, 3]` uint8 each.
-        degraded: which of them are degraded.
+        pictures: `[B, H, H, 3]` uint8.
+        degraded: which of them are degraded, `[B]` bool.
         size: S of the parser.
-        enhancer: any face enhancer.
+        enhancer: any face enhancer, on the pictures' device.
 
     Returns:
         `[B, 3, S, S]` float32.
     """
-    pictures = list(pictures)
-    chosen = [i for i, is_degraded in enumerate(degraded) if is_degraded] if enhancer else []
-    if chosen:
-        side = enhancer.config.sample_size
-        faces = as_batch([resize(pictures[i], (side, side)) for i in chosen], enhancer.device)
-        for i, face in zip(chosen, as_pictures(enhancer(faces, return_dict=False)[0]), strict=True):
-            pictures[i] = face
-    return torch.stack([to_pixel_values(resize(picture, (size, size))) for picture in pictures])
+    faces = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+    inputs = resized(faces, size)
+    if enhancer and degraded.any():
+        enhanced = enhancer(resized(faces[degraded], enhancer.config.sample_size), return_dict=False)[0]
+        inputs[degraded] = resized(enhanced.float().clamp(-1, 1), size)
+    return to_pixel_values(inputs)
+
+
+def resized(faces: torch.Tensor, size: int) -> torch.Tensor:
+    """By area where they shrink, bicubic where they grow: `[B, 3, H, H]` in [-1, 1] → `[B, 3, size, size]`."""
+    if size < faces.shape[-1]:
+        return F.interpolate(faces, (size, size), mode="area")
+    return F.interpolate(faces, (size, size), mode="bicubic").clamp(-1, 1) if size > faces.shape[-1] else faces
 
 
 def class_weights(pixels: np.ndarray) -> torch.Tensor:

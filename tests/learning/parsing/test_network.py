@@ -50,11 +50,12 @@ def test_only_degraded_faces_go_through_the_enhancer():
     enhancer = torch.nn.Module()
     enhancer.forward = lambda faces, return_dict: (torch.ones_like(faces),)
     enhancer.config, enhancer.device = SimpleNamespace(sample_size=32), torch.device("cpu")
-    pictures = [np.full((SIZE, SIZE, 3), 100, np.uint8)] * 2
-    white = to_pixel_values(np.full((SIZE, SIZE, 3), 255, np.uint8))
-    plain, enhanced = parser_inputs(pictures, [False, True], SIZE, enhancer)
-    assert torch.equal(enhanced, white) and torch.equal(plain, to_pixel_values(pictures[0]))
-    assert torch.equal(parser_inputs(pictures, [True, True], SIZE)[1], plain)
+    pictures = torch.full((2, SIZE, SIZE, 3), 100, dtype=torch.uint8)
+    degraded = torch.tensor([False, True])
+    white = to_pixel_values(torch.ones(1, 3, SIZE, SIZE))[0]
+    plain, enhanced = parser_inputs(pictures, degraded, SIZE, enhancer)
+    assert torch.equal(enhanced, white) and plain.max() < white.min()
+    assert torch.equal(parser_inputs(pictures, ~degraded, SIZE)[0], plain)
 
 
 def test_loss_falls_to_zero_for_the_truth_and_counts_small_parts():

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from labelled_faces import SIZE, make_faces
 
-from hf_faceenh.learning.parsing import LABELS, LabelledFaces, Samples, samples, to_pixel_values
+from hf_faceenh.learning.parsing import LABELS, LabelledFaces, Samples, parser_inputs, samples
 
 
 def test_samples_keep_labels_on_the_picture_and_swap_sides_when_mirrored(tmp_path, monkeypatch):
@@ -15,7 +15,7 @@ def test_samples_keep_labels_on_the_picture_and_swap_sides_when_mirrored(tmp_pat
     seen = set()
     for i in range(len(made)):
         picture, _, ids = made[i]
-        pixel_values = to_pixel_values(picture.numpy())
+        pixel_values = parser_inputs(picture[None], torch.tensor([False]), SIZE)[0]
         red, green, _ = F.avg_pool2d(pixel_values, 2)
         left, right = (ids == LABELS.index(name) for name in ("l_eye", "r_eye"))
         assert left.nonzero()[:, 1].float().mean() > right.nonzero()[:, 1].float().mean()
