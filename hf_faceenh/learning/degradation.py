@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 WORST_BLUR = 1 / 64  # standard deviation, as a share of the picture's side
-WORST_DOWNSCALING = 8.0
+SMALLEST_SIDE = 32  # px that the worst downscaling leaves: a photograph's face has so many, whatever is trained on it
 WORST_NOISE = 0.1  # standard deviation
 BEST_QUALITY, WORST_QUALITY = 95, 30  # of JPEG
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # shares of red, green and blue
@@ -43,8 +43,8 @@ def _gaussian_kernel(along: float, across: float, angle: float) -> np.ndarray:
 
 
 def downsample(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Fewer pixels: by a factor of up to 8, with area, bilinear or bicubic interpolation."""
-    factor = WORST_DOWNSCALING**strength
+    """Fewer pixels: down to a side of 32, with area, bilinear or bicubic interpolation."""
+    factor = max(max(image.shape[:2]) / SMALLEST_SIDE, 1) ** strength
     height, width = (max(round(side / factor), 4) for side in image.shape[:2])
     # The two point samplers alias at large factors, as careless software does.
     method = rng.choice([cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC], p=[0.6, 0.2, 0.2])
