@@ -23,11 +23,8 @@ BUILDERS = {  # of `datasets`, by the files that a folder holds; the first that 
 }
 WEIGHT = "weight"  # name of a column
 NUMBERS = ("float32", "float64", "int32", "int64")
-WEIGHING = {
-    "source_crop_px": NUMBERS,
-    "inside": NUMBERS,
-    "kind": ("string",),
-}  # column → types; what `weight` looks at
+# What `weight` looks at: column → types that it may have.
+WEIGHING = {"source_crop_px": NUMBERS, "inside": NUMBERS, "kind": ("string",)}
 GENERATED, MIRRORED, LEAST_INSIDE = 0.6, 0.5, 0.9
 LEAST_WEIGHT = 0.01  # a stream in which all weigh nothing would never give a face
 HEADERS = {Dataset: 1000, IterableDataset: 100}  # pictures that check_sizes looks at; a stream brings them whole
