@@ -78,11 +78,14 @@ def labelled(picture: np.ndarray, label: str) -> np.ndarray:
 
 def main(arguments: list[str] | None = None) -> None:
     options, _ = parse_options(Options, __doc__, arguments, positional=True)
+    format = Image.registered_extensions().get(options.output.suffix.lower())
+    if format is None:
+        raise ValueError(f"{options.output} must end like a picture: .jpg or .png.")
     face = aligned_face(options.photograph, options.size)
     columns = {f"{value:g}": [damaged(face, kind, value, options.seed) for kind in TYPES] for value in COEFFICIENTS}
     columns["0"] = [labelled(picture, kind) for picture, kind in zip(columns["0"], TYPES, strict=True)]
     with written_whole(options.output) as path:
-        Image.fromarray(contact_sheet(columns.items())).save(path, quality=options.quality)
+        Image.fromarray(contact_sheet(columns.items())).save(path, format, quality=options.quality)
 
 
 if __name__ == "__main__":

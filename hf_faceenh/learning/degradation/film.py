@@ -5,16 +5,17 @@ import numpy as np
 
 from hf_faceenh.learning.degradation.pixels import normal, px, smooth_field, with_curves
 
-WORST_GRAIN = 0.14  # standard deviation, of middle grey
+WORST_GRAIN = 0.12  # standard deviation, of middle grey
 LEAST_GRAIN, GREATEST_GRAIN = 0.5, 1.6  # px: standard deviation of a grain's extent
 INPUTS = np.linspace(0, 1, 256, dtype=np.float32)[:, None]  # of a curve
 
 
 def grain(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Grain of a deviation up to 0.14 and 0.5 to 1.6 px wide, strongest in middle tones, as silver has it, or a cloud
-    of dye for each colour."""
-    dyes = 3 if rng.random() < 0.3 else 1
-    grains = normal((*image.shape[:2], dyes), rng)
+    """Grain of a deviation up to 0.12 and 0.5 to 1.6 px wide, strongest in middle tones, as silver has it; now and
+    then a little coloured."""
+    grains = normal((*image.shape[:2], 1), rng)
+    if rng.random() < 0.3:
+        grains = grains + normal(image.shape, rng) / 2
     extent = px(image, rng.uniform(LEAST_GRAIN, GREATEST_GRAIN))
     grains = cv2.GaussianBlur(grains, (0, 0), max(extent, 0.3)).reshape(grains.shape)
     grains *= np.float32(WORST_GRAIN * strength) / max(float(grains.std()), 1e-6)

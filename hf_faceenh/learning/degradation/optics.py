@@ -8,14 +8,15 @@ import numpy as np
 from hf_faceenh.learning.degradation.pixels import positions, px, smooth_field
 
 WORST_STOPS = 1.6  # by which the light differs within a picture
+WORST_EXPOSURE = 0.5  # stops by which all of it is too much or too little
 WORST_RADIUS = 13.0  # px of a disc of confusion
 KEPT_RADIUS = 2.0  # px: larger discs are laid on a smaller picture, where they have about this radius
 GAMMA = 2.2  # of the light in a picture: bright spots grow when it is out of focus
 
 
 def exposure(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Too much or too little light (up to 0.8 stops), and uneven (up to 1.6): patches, dark corners, light from a
-    side. What is too bright is lost."""
+    """Light that is uneven (by up to 1.6 stops: patches, dark corners, light from a side), and too much or too little
+    of it (up to 0.5). What is too bright is lost."""
     x, y = positions(image)
     kind = rng.choice(["patches", "corners", "side"])
     if kind == "patches":
@@ -25,7 +26,7 @@ def exposure(image: np.ndarray, strength: float, rng: np.random.Generator) -> np
     else:
         angle, edge, softness = rng.uniform(0, 2 * math.pi), rng.uniform(-0.2, 0.2), rng.uniform(0.15, 0.8)
         field = np.tanh((x * math.cos(angle) + y * math.sin(angle) - edge) / softness) / 2
-    stops = strength * (WORST_STOPS * field + WORST_STOPS / 2 * rng.uniform(-1, 1))
+    stops = strength * (WORST_STOPS * field + WORST_EXPOSURE * rng.uniform(-1, 1))
     # A picture's numbers follow the light's GAMMA-th root.
     return np.multiply(image, np.exp2(stops / GAMMA, dtype=np.float32)[..., None]).clip(0, 1)
 

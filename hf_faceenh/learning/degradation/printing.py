@@ -13,8 +13,8 @@ WORST_PATTERN = 0.16  # amplitude
 
 
 def halftone(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """The dots of a newspaper (black) or a magazine (cyan, magenta, yellow), 2.5 to 6 px apart, coarser and harder as
-    the strength rises."""
+    """The dots of a newspaper (black; the paper keeps the picture's colours, so that grey pictures stay the only grey
+    ones) or a magazine (cyan, magenta, yellow), 2.5 to 6 px apart, coarser and harder as the strength rises."""
     period = px(image, FINEST_SCREEN + (COARSEST_SCREEN - FINEST_SCREEN) * strength * rng.uniform(0.6, 1))
     period, turn, hardness = max(period, 2.2), rng.uniform(-20, 20), 0.8 + 1.2 * strength
     if rng.random() < 0.5:
@@ -23,7 +23,7 @@ def halftone(image: np.ndarray, strength: float, rng: np.random.Generator) -> np
     else:
         ink, screens = image, np.stack([_screen(image, period, angle + turn) for angle in ANGLES], axis=2)
     dots = ((ink - screens) * np.float32(hardness) + np.float32(0.5)).clip(0, 1)
-    return image + np.float32(0.85 * strength) * (dots - image)
+    return (image + np.float32(0.85 * strength) * (dots - ink)).clip(0, 1)
 
 
 def _screen(image: np.ndarray, period: float, angle: float) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 
 from hf_faceenh.learning.degradation.pixels import px, smooth_field
 
-SCRATCHES, HAIRS, SPECKS, CRACKS = 5, 3, 40, 1.2  # how many there are on average, at worst
+SCRATCHES, HAIRS, SPECKS, CRACKS = 5, 3, 40, 0.8  # how many there are on average, at worst
 TORN = 0.3  # share of the pictures whose rim is torn, at worst
 DEEPEST_TEAR = 0.16  # of the side
 PAPER = np.array([0.93, 0.91, 0.86], np.float32)  # what shows where the picture is gone
@@ -88,20 +88,20 @@ def _crack(light: np.ndarray, dark: np.ndarray, rng: np.random.Generator) -> Non
     share = np.linspace(0, 1, 40)[:, None]
     jags = np.cumsum(rng.normal(0, px(light, 2.5), (40, 2)), axis=0)
     points = ends[0] * (1 - share) + ends[1] * share + jags - share * jags[-1]
-    breadth = px(light, rng.uniform(1, 3.5))
-    _line(dark, points + breadth / 2 + 0.5, 110, breadth)
-    _line(light, points, 230, breadth)
+    breadth, opacity = px(light, min(0.7 + rng.exponential(0.8), 3.5)), int(rng.uniform(130, 240))
+    _line(dark, points + breadth / 2 + 0.5, opacity // 2, breadth)
+    _line(light, points, opacity, breadth)
     for point in points[rng.random(40) < 0.2]:  # flakes
         spread = point + rng.normal(0, breadth * 1.5, (5, 2))
-        cv2.fillPoly(light, [(spread * 2**SUBPIXEL).astype(np.int32)], 230, cv2.LINE_AA, SUBPIXEL)
+        cv2.fillPoly(light, [(spread * 2**SUBPIXEL).astype(np.int32)], opacity, cv2.LINE_AA, SUBPIXEL)
 
 
 def _tear(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """The mask of a rim, or a corner of it, that is gone."""
+    """The mask of a rim or a corner that is gone."""
     height, width = image.shape[:2]
     side, ragged = max(height, width), smooth_field(image, 16, rng) * px(image, 10)
     x, y = np.arange(width, dtype=np.float32)[None], np.arange(height, dtype=np.float32)[:, None]
     x, y = (x if rng.random() < 0.5 else width - 1 - x), (y if rng.random() < 0.5 else height - 1 - y)
     depth = side * DEEPEST_TEAR * strength * rng.uniform(0.4, 1)
-    distance = rng.choice([0, 1]) * x + rng.choice([0.3, 1]) * y
+    distance = (x, y, (x + y) / 2)[rng.integers(3)]
     return ((depth + ragged - distance).clip(0, 1) * 255).astype(np.uint8)
