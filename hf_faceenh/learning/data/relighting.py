@@ -28,9 +28,9 @@ class Relighting:
     """
 
     share: float = 0.7
-    temperature: float = 0.08
-    hue: float = 4.0
-    saturation: float = 0.15
+    temperature: float = 0.06
+    hue: float = 3.0
+    saturation: float = 0.12
     gamma: float = 0.15
     side_light: float = 0.25
     grey: float = 0.06
@@ -63,7 +63,7 @@ def _through(face: np.ndarray, curves: np.ndarray) -> np.ndarray:
 
 def _toned(face: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Middle tones brown, in a fifth of the cases blue; black and white stay."""
-    tone = rng.uniform(0.08, 0.35) * (1 if rng.random() < 0.8 else -0.6)
+    tone = rng.uniform(0.12, 0.5) * (1 if rng.random() < 0.8 else -0.6)
     return _through(face, INPUTS ** np.exp([-0.6 * tone, 0.1 * tone, tone]))
 
 

@@ -26,7 +26,7 @@ def grain(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.nd
 def fading(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """A print after decades: blacks lifted (up to 0.35), whites dull and yellow, dyes that faded one more than the
     other; in some places more than in others."""
-    kind = rng.choice(["yellowed", "washed", "dyes"])
+    kind = rng.choice(["yellowed", "washed", "dyes"], p=[0.4, 0.25, 0.35])
     blacks, whites, gammas = rng.uniform(0.1, 0.3) * np.ones(3), np.ones(3), rng.uniform(0.8, 1.1) * np.ones(3)
     if kind == "yellowed":
         whites = 1 - rng.uniform(0.5, 1) * np.array([0.06, 0.14, 0.36])

@@ -46,7 +46,7 @@ def test_a_stream_gives_the_same_pictures_for_any_number_of_workers(tables):
 
 def test_an_epoch_has_every_face_once_in_an_order_of_its_own(folder):
     faces = load_faces(str(folder))
-    plain = FacePairs(Degradation(), 40, shift=0, scale=0, rotation=0)
+    plain = FacePairs(Degradation(), 40, shift=0, scale=0, rotation=0, relight=None)
     settings = {"batches_per_round": 100, "batch_size": 8, "rank": 0, "world_size": 1, "seed": 0, "num_workers": 0}
     coefficients = Coefficients()
     coefficients.publish(0, {})
@@ -107,7 +107,7 @@ def weighted(folder):
 
 def drawn(faces, batches, **settings):
     """How often each of the eight faces comes."""
-    plain = FacePairs(Degradation(), 40, shift=0, scale=0, rotation=0)
+    plain = FacePairs(Degradation(), 40, shift=0, scale=0, rotation=0, relight=None)
     settings = {"batches_per_round": 1000, "batch_size": 8, "rank": 0, "world_size": 1, "seed": 0, "num_workers": 0}
     coefficients = Coefficients()
     coefficients.publish(0, {})

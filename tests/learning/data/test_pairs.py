@@ -32,7 +32,7 @@ def test_pairs_are_aligned_and_seeded(face):
 
 
 def test_without_jitter_the_sharp_face_is_the_face_or_its_mirror_image(face):
-    pairs = FacePairs(Degradation(), sample_size=96, shift=0, scale=0, rotation=0)
+    pairs = FacePairs(Degradation(), sample_size=96, shift=0, scale=0, rotation=0, relight=None)
     seen = set()
     for seed in range(8):
         hq = pairs(face, seed)["hq"]
@@ -44,9 +44,9 @@ def test_without_jitter_the_sharp_face_is_the_face_or_its_mirror_image(face):
 
 def test_the_side_is_the_one_that_the_degraded_face_was_upscaled_from(face):
     for seed in range(6):
-        pair = FacePairs(Degradation({"downsample": 0.5}, {"downsample": 1}), sample_size=96)(face, seed)
+        pair = FacePairs(Degradation({"downsample": 0.5}, {"downsample": 1, "second": 0}), sample_size=96)(face, seed)
         assert pair["side"] == round(96 / 3 ** pair["tags"][list(TYPES).index("downsample")])
-    assert FacePairs(Degradation(probabilities={"downsample": 0}), sample_size=96)(face, 0)["side"] == 96
+    assert FacePairs(Degradation(probabilities={"downsample": 0, "second": 0}), sample_size=96)(face, 0)["side"] == 96
 
 
 def test_fixed_pairs_are_seeded_cached_pictures(with_broken, tmp_path):
