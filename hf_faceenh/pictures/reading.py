@@ -36,7 +36,7 @@ logger = logging.get_logger(__name__)
 
 Picture = Image.Image | np.ndarray | torch.Tensor | str | os.PathLike | bytes
 
-MAX_DOWNLOAD = 256 * 2**20  # bytes
+LARGEST_FILE = 256 * 2**20  # bytes of a picture that is downloaded, or piped in
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,8 +95,8 @@ def _download(url: str) -> bytes:
             response.raise_for_status()
             for chunk in response.iter_content(2**20):
                 data += chunk
-                if len(data) > MAX_DOWNLOAD:
-                    raise ValueError(f"{url} is larger than {MAX_DOWNLOAD / 2**20:g} MiB. Pass a smaller picture.")
+                if len(data) > LARGEST_FILE:
+                    raise ValueError(f"{url} is larger than {LARGEST_FILE / 2**20:g} MiB. Pass a smaller picture.")
     except requests.RequestException as error:
         raise OSError(f"Could not fetch {url}: {one_line(error)}. Check the address, or pass a file.") from error
     return bytes(data)
