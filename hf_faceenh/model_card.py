@@ -26,7 +26,7 @@ def model_card(
     pipeline: FaceEnhancePipeline,
     results: Mapping[str, Any] | None = None,
     repo_id: str = "hf-faceenh",
-    dataset: str | None = None,
+    datasets: Sequence[str] = (),
 ) -> ModelCard:
     """The filled template; see `hf_faceenh.hub.export` for the arguments and errors."""
     networks = {name: model for name, model in pipeline.components.items() if isinstance(model, nn.Module)}
@@ -43,7 +43,7 @@ def model_card(
     if unclear:
         data.license_name, data.license_link = "licences-of-the-components", "README.md"
     detector = WIDER_FACE if "detector" in bundled else None
-    data.datasets = list(filter(None, (dataset, detector))) or None
+    data.datasets = list(filter(None, (*datasets, detector))) or None
     if rows:
         data.model_name = name
         data.metrics = list(dict.fromkeys(metric for row in rows for metric in row["metrics"]))
@@ -55,7 +55,7 @@ def model_card(
         repo_id=repo_id,
         bundled=bundled,
         components=_described(networks),
-        dataset=dataset,
+        datasets=datasets,
         evaluation=evaluation(results, rows) if rows else None,
         example=EXAMPLE if pipeline.detector is not None else None,
         politicians=bool(bundled - {"detector", "recognizer"}),

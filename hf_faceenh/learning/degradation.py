@@ -121,7 +121,7 @@ class Degradation:
 
     def with_tags(
         self, image: np.ndarray, rng: np.random.Generator, coefficients: Mapping[str, float] | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, int]:
         """
         Args:
             image: sharp picture, `[H, W, 3]` uint8 RGB.
@@ -129,8 +129,9 @@ class Degradation:
             coefficients: type → coefficient in place of the object's own.
 
         Returns:
-            the degraded picture, upscaled (bicubic) to the same size, `[H, W, 3]` uint8; and the tags: the strength in
-            [0, 1] with which each of `TYPES` was applied, 0 where it was not, `[len(TYPES)]` float32.
+            the degraded picture, upscaled (bicubic) to the same size, `[H, W, 3]` uint8; the tags: the strength in
+            [0, 1] with which each of `TYPES` was applied, 0 where it was not, `[len(TYPES)]` float32; and the longer
+            side, in px, that the picture had before it was upscaled.
         """
         coefficients = self.coefficients | dict(coefficients or {})
         lq = image.astype(np.float32) / 255
@@ -143,7 +144,7 @@ class Degradation:
             if used < self.probabilities[kind]:
                 strength = coefficients[kind] * float(strength)
                 lq, tags[index] = degrade(lq, strength, own_rng), strength
-        return resize((lq * 255).round().astype(np.uint8), image.shape[1::-1]), tags
+        return resize((lq * 255).round().astype(np.uint8), image.shape[1::-1]), tags, max(lq.shape[:2])
 
 
 def checked(name: str, values: Mapping[str, float] | None) -> dict[str, float]:

@@ -109,7 +109,7 @@ def test_tags_are_the_strengths_that_were_applied(face):
     with pytest.MonkeyPatch.context() as patch:
         for kind in TYPES:
             patch.setitem(TYPES, kind, partial(spy, kind))
-        _, tags = degrade.with_tags(face, np.random.default_rng(1), coefficients)
+        _, tags, _ = degrade.with_tags(face, np.random.default_rng(1), coefficients)
     np.testing.assert_allclose(tags, list(seen.values()), rtol=1e-6)
     assert tags.dtype == np.float32 and tags.shape == (len(TYPES),)
     assert tags[1] == 0 < tags[2] <= 0.5

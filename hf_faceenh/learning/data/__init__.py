@@ -1,7 +1,7 @@
 """From pictures anywhere to training batches and evaluation sets.
 
-`load_faces` and `check_sizes` (sources), then `training_loader` (loader), whose workers make `FacePairs` (pairs) under
-the `Coefficients` of the round (coefficients), or `fixed_pairs` for evaluation.
+`load_faces`, `check_sizes` and `weighed` (sources), then `training_loader` (loader), whose workers make `FacePairs`
+(pairs) under the `Coefficients` of the round (coefficients), or `fixed_pairs` for evaluation.
 """
 
 from hf_faceenh.learning.data.coefficients import Coefficients
@@ -18,6 +18,7 @@ from hf_faceenh.learning.data.sources import (
     pictures_of,
     source_of,
     undecoded,
+    weighed,
 )
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "source_of",
     "training_loader",
     "undecoded",
+    "weighed",
 ]

@@ -44,7 +44,7 @@ class FacePairs:
 
     def __call__(
         self, face: np.ndarray, seed: int | tuple[int, ...], coefficients: Mapping[str, float] | None = None
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, np.ndarray | int]:
         """A pair from one face; the same for the same seed and coefficients.
 
         Args:
@@ -53,13 +53,13 @@ class FacePairs:
             coefficients: type → coefficient in place of the degradation's own.
 
         Returns:
-            "hq" and "lq", `[3, S, S]` float32 in [-1, 1], and "tags", see `Degradation.with_tags`.
+            "hq" and "lq", `[S, S, 3]` uint8; "tags" and "side", see `Degradation.with_tags`.
         """
         rng = np.random.default_rng(seed)
         crop = self._jitter(face, rng)
         hq = resize(crop, (self.sample_size, self.sample_size))
-        lq, tags = self.degradation.with_tags(hq, rng, coefficients)
-        return {"hq": _to_network(hq), "lq": _to_network(lq), "tags": tags}
+        lq, tags, side = self.degradation.with_tags(hq, rng, coefficients)
+        return {"hq": hq, "lq": lq, "tags": tags, "side": side}
 
     def _jitter(self, face: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         height, width = face.shape[:2]
@@ -72,10 +72,6 @@ class FacePairs:
         )
         turn[:, 2] += self.shift * rng.standard_normal(2) * (width, height)
         return cv2.warpAffine(face, turn, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-
-
-def _to_network(pixels: np.ndarray) -> np.ndarray:
-    return pixels.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
 
 
 def fixed_pairs(faces: Dataset, degradation: Degradation, sample_size: int, seed: int) -> Dataset:
