@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from torch import nn
 
 from hf_faceenh.components import component_rows
-from hf_faceenh.learning.tables import INPUT, METRICS, Metric, markdown_table, model_index_results
+from hf_faceenh.learning.tables import INPUT, METRICS, Metric, gains_table, markdown_table, model_index_results
 from hf_faceenh.models.costs import parameter_count
 from hf_faceenh.pipeline import FaceEnhancePipeline
 from hf_faceenh.results import read_results
@@ -126,7 +126,10 @@ def evaluation(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
         markdown_table(["faces", "metric", "input", "enhanced", "difference"], lines),
         *(f"{METRICS[name].heading}: {note}." for name, note in results.get("notes", {}).items()),
     ]
-    for model in {row["model"] for row in rows} & results.get("models", {}).keys():
+    names = {row["model"] for row in rows}
+    if gains := [row for row in results.get("gains", ()) if row["model"] in names]:
+        parts += ["For whom it works, and the identity distance as a factor of the input's:", gains_table(gains)]
+    for model in names & results.get("models", {}).keys():
         seconds = results["models"][model]["seconds_per_face"]
         parts.append(
             f"{seconds:.3f} s per face on {results['device']} with {results['threads']} CPU threads, "

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from hf_faceenh.learning.intervals import mean_with_interval
-from hf_faceenh.learning.tables import INPUT, METRICS, markdown_table
+from hf_faceenh.learning.tables import INPUT
 
 EVERYBODY = "everybody"
-HEADS = ["model", "group", "faces", "level", "PSNR over the input in dB ↑", "worse than the input", "identity ↓"]
 
 
 def read_groups(path: Path, faces: Sequence[str]) -> dict[str, list[str]]:
@@ -66,14 +65,3 @@ def _gain(faces: Mapping, inputs: Mapping, names: Sequence[str]) -> dict:
         after, before = distances[:, measured].mean(axis=1)
         gain["identity"] = float(after / before)
     return gain
-
-
-def gains_table(rows: Sequence[Mapping]) -> str:
-    """The Markdown table of `gains`."""
-    lines = []
-    for row in rows:
-        psnr, identity = METRICS["psnr"].cell(row["psnr"], "+"), row.get("identity")
-        factor = "" if identity is None else f"× {identity:.2f}"
-        counts = [str(row["faces"]), row["level"], psnr, str(row["worse"])]
-        lines.append([row["model"], row["group"], *counts, factor])
-    return markdown_table(HEADS, lines)

@@ -8,10 +8,10 @@ import torch
 
 from hf_faceenh.files import strict_json, written_whole
 from hf_faceenh.learning.evaluation.faces import OVERALL
-from hf_faceenh.learning.evaluation.groups import gains, gains_table
+from hf_faceenh.learning.evaluation.groups import gains
 from hf_faceenh.learning.evaluation.measuring import Evaluation
 from hf_faceenh.learning.intervals import mean_with_interval
-from hf_faceenh.learning.tables import INPUT, METRICS, markdown_table
+from hf_faceenh.learning.tables import INPUT, METRICS, gains_table, markdown_table
 from hf_faceenh.models.costs import multiply_accumulates, parameter_count
 
 
