@@ -8,6 +8,7 @@ from hf_faceenh.learning.data.coefficients import Coefficients
 from hf_faceenh.learning.data.decoded import DecodedPictures
 from hf_faceenh.learning.data.loader import training_loader
 from hf_faceenh.learning.data.pairs import FacePairs, fixed_pairs
+from hf_faceenh.learning.data.relighting import Relighting
 from hf_faceenh.learning.data.sources import (
     check_sizes,
     decode,
@@ -25,6 +26,7 @@ __all__ = [
     "Coefficients",
     "DecodedPictures",
     "FacePairs",
+    "Relighting",
     "check_sizes",
     "decode",
     "fixed_pairs",
