@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from hf_faceenh.pictures.reading import LARGEST_FILE
+from hf_faceenh.files import LARGEST_FILE
 
 
 def check_input() -> None:

@@ -17,6 +17,7 @@ from diffusers.utils.constants import DIFFUSERS_REQUEST_TIMEOUT
 from PIL import Image, UnidentifiedImageError
 
 from hf_faceenh.errors import one_line
+from hf_faceenh.files import LARGEST_FILE
 from hf_faceenh.pictures import heic
 from hf_faceenh.pictures.colour import rgb_planes, to_float
 from hf_faceenh.pictures.formats import DAMAGE, check_exists
@@ -35,8 +36,6 @@ from hf_faceenh.pictures.unfinished import read_unfinished
 logger = logging.get_logger(__name__)
 
 Picture = Image.Image | np.ndarray | torch.Tensor | str | os.PathLike | bytes
-
-LARGEST_FILE = 256 * 2**20  # bytes of a picture that is downloaded, or piped in
 
 
 @dataclass(frozen=True, slots=True, eq=False)
