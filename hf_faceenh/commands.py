@@ -105,7 +105,7 @@ def quietly(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("hf-faceenh: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read the output wants no more of it
+    except BrokenPipeError:  # the reader has closed the pipe
         with contextlib.suppress(OSError):  # or Python would say so when it flushes the rest at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # as a shell says of a program that SIGPIPE ended

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import torch
 
-from hf_faceenh.grain import LUMA, LUMAS, Grain, Grid, measure
+from hf_faceenh.grain import LUMAS, Grain, Grid, measure
+from hf_faceenh.pictures.luminance import LUMA
 
 PATCH, SEARCH = 5, 15  # px: what is compared, and how far around it its like are looked for
 ALIKE = 1.2  # deviations of the grain by which like patches differ
@@ -42,5 +43,5 @@ def _change(strip: np.ndarray, grain: Grain) -> np.ndarray:
     rounded = (strip * 255).round().clip(0, 255).astype(np.uint8)
     strength = ALIKE * 255 * float(grain.variance[grain.measured].mean() ** 0.5)
     cleaned = cv2.fastNlMeansDenoising(rounded, None, strength, PATCH, SEARCH)
-    limit = LARGEST * np.interp(cleaned @ (LUMA / 255), LUMAS, grain.variance**0.5)[..., None]
+    limit = LARGEST * np.interp(cleaned @ (np.float32(LUMA) / 255), LUMAS, grain.variance**0.5)[..., None]
     return ((cleaned.astype(np.float32) - rounded) / 255).clip(-limit, limit).astype(np.float32)

@@ -186,7 +186,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
 
         # 1. Read the pictures
         pictures = self.image_processor.load_all(image)
-        photographs = deque(Photograph(picture, aligned) for picture in pictures)  # pixels [3, H, W] each
+        photographs = deque(Photograph(picture, aligned) for picture in pictures)
         asked_for = choices(only_faces, len(pictures))
         del pictures  # `photographs` alone holds them, each until it is done
 
@@ -196,11 +196,15 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         find = whole_picture if aligned else partial(search, on_look=lambda: found.add(0))
         for photograph, only in zip(photographs, asked_for, strict=True):
             found.begin()
-            faces, photograph.transforms = find(photograph.pixels.to(device), size=size)  # [N, 2, 3]
-            photograph.faces = choose(measured(faces, photograph.pixels), only, limits)
+            pixels = photograph.seen()  # [3, H, W]
+            faces, photograph.transforms = find(pixels.to(device), size=size)  # [N, 2, 3]
+            photograph.faces = choose(measured(faces, pixels), only, limits)
             found.add()
+            del pixels
 
-        tiles = sum(around.tile_count(*one.pixels.shape[1:], upscale) for one in photographs if not one.is_crop)
+        tiles = sum(
+            around.tile_count(*one.picture.pixels.shape[1:], upscale) for one in photographs if not one.is_crop
+        )
         total = sum(len(one.wanted) for one in photographs)
         images, records = [], []
         with self.progress_bar(total=tiles + total) as bar:
@@ -212,7 +216,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
 
             # 3. Super-resolve each picture
             def super_resolve(photograph: Photograph) -> None:
-                photograph.pixels = photograph.pixels.to(device)
+                photograph.begin(device)
                 if not photograph.is_crop:
                     pixels = with_less_grain(photograph.pixels, grain)  # [3, H, W]
                     photograph.upscaled = around(pixels, upscale, on_tile)  # [3, uH, uW]

@@ -45,6 +45,13 @@ def test_the_cards_figures_come_from_the_evaluation(tiny):
     assert "trained on org/portraits" in card.text and "run/enhancer" not in card.text
 
 
+def test_the_card_says_for_whom_the_enhancer_works(tiny):
+    gain = {"level": "severe", "faces": 7, "psnr": {"mean": 1.5, "interval": [1.0, 2.0]}, "worse": 1, "identity": 0.75}
+    gains = [{"model": model, "group": "children"} | gain for model in ("run/enhancer", "other")]
+    card = model_card.model_card(tiny, results_of(tiny.enhancer, other=123) | {"gains": gains})
+    assert card.text.count("| children | 7 | severe | +1.50 [+1.00, +2.00] | 1 | × 0.75 |") == 1
+
+
 def test_figures_of_another_model_are_refused(tiny):
     side_by_side = results_of(tiny.enhancer, other=123)
     assert {row["model"] for row in model_card.own_rows(side_by_side, tiny.enhancer)} == {"input", "run/enhancer"}

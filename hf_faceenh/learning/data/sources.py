@@ -174,7 +174,7 @@ def weight(row: Mapping, sample_size: int) -> float:
         sample_size: S.
     """
     side, inside = (row.get(name) for name in ("source_crop_px", "inside"))
-    share = 1.0 if side is None else min(1, side / sample_size) ** 2
+    share = 1.0 if side is None else min(1.0, side / sample_size) ** 2
     share *= GENERATED if row.get("kind") == "generated" else 1
     share *= MIRRORED if inside is not None and inside < LEAST_INSIDE else 1
     return max(share, LEAST_WEIGHT)
