@@ -226,7 +226,7 @@ class DiscriminatorMeans(_Sums):
 
     @torch.no_grad()
     def add(self, lq: torch.Tensor, hq: torch.Tensor, enhanced: torch.Tensor) -> None:
-        """Logits of one shape, `[B]` or `[B, 1]`.
+        """Logits of one shape, `[B]` or `[B, N]`.
 
         Raises:
             ValueError: for different shapes.

@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from tiny import SMALL
 
+from hf_faceenh.learning.discriminators import DiscriminatorConfig
 from hf_faceenh.learning.learner import count_on_host
 from hf_faceenh.learning.losses import DiscriminatorLoss, LossConfig
 from hf_faceenh.learning.options import TrainingOptions
@@ -43,7 +44,7 @@ def make(faces, tmp_path):
         torch.manual_seed(0)
         settings = {
             **{"rounds": 2, "tune_rounds": 2, "steps_per_round": 3, "batch_size": 2, "assessed_faces": 2},
-            **{"enhancer": SMALL, "discriminator": {"channel_multiplier": 1, "narrow": 0.03}, "num_workers": 0},
+            **{"enhancer": SMALL, "discriminator": DiscriminatorConfig(narrow=0.03), "num_workers": 0},
             **{"reduction": ReductionConfig(target=1), "loss": LossConfig(adversarial_weight=0)},
         }
         options = TrainingOptions(dataset=str(faces), output_dir=tmp_path / "run", **settings | changes)

@@ -9,25 +9,27 @@ from training_pieces import (
 )
 
 from hf_faceenh.learning.losses import (
-    discriminator_loss,
-    generator_adversarial,
+    discriminator_logistic,
+    generator_logistic,
     r1_penalty,
 )
 
 
 def test_adversarial_losses_at_known_logits():
     for logit in (-3.0, 0.0, 3.0):
-        value = generator_adversarial(torch.full((2, 1), logit))
+        value = generator_logistic(torch.full((2, 1), logit)).mean()
         assert value.item() == pytest.approx(-math.log(1 / (1 + math.exp(-logit))), rel=1e-5)
     undecided = torch.zeros(2, 1)
-    assert discriminator_loss(undecided, undecided).item() == pytest.approx(2 * math.log(2))
+    assert discriminator_logistic(undecided, undecided).item() == pytest.approx(2 * math.log(2))
     sure = torch.full((2, 1), 20.0)
-    assert discriminator_loss(sure, -sure) < 1e-6 and discriminator_loss(-sure, sure).item() == pytest.approx(40)
+    assert discriminator_logistic(sure, -sure) < 1e-6 and discriminator_logistic(-sure, sure).item() == pytest.approx(
+        40
+    )
 
 
 def test_generator_still_learns_where_the_discriminator_is_sure():
     logits = torch.full((1, 1), -30.0, requires_grad=True)
-    generator_adversarial(logits).backward()
+    generator_logistic(logits).mean().backward()
     assert logits.grad.item() == pytest.approx(-1)  # a saturating loss would give 1e-13
 
 

@@ -20,7 +20,7 @@ from hf_faceenh.learning.losses import (
     EnhancerLoss,
     LossConfig,
     charbonnier,
-    discriminator_loss,
+    discriminator_logistic,
     relative_l1,
     relative_l2,
 )
@@ -174,7 +174,7 @@ def test_the_discriminator_is_shown_degraded_faces_every_so_often(every, from_lq
     loss, linear = DiscriminatorLoss(LossConfig(poor_every=every)), LinearDiscriminator()
     hq, enhanced, lq = (random_faces(3, 8, seed=seed) for seed in range(3))
     values = [loss(linear, hq, enhanced, lq, step)["discriminator"].item() for step in range(6)]
-    of = {faces: discriminator_loss(linear(hq).logits, linear(faces).logits).item() for faces in (enhanced, lq)}
+    of = {faces: discriminator_logistic(linear(hq).logits, linear(faces).logits).item() for faces in (enhanced, lq)}
     assert values == pytest.approx([of[lq if step in from_lq else enhanced] for step in range(6)])
 
 
