@@ -153,10 +153,8 @@ class TrainingOptions:
         if not self.prune_only:
             return self
         distilled = self.loss.distillation_weight or 1.0
-        loss = dataclasses.replace(
-            self.loss, adversarial_weight=0.0, matching_weight=0.0, distillation_weight=distilled
-        )
-        return dataclasses.replace(self, dynamic=False, loss=loss)
+        weights = {"adversarial_weight": 0.0, "matching_weight": 0.0, "distillation_weight": distilled}
+        return dataclasses.replace(self, dynamic=False, loss=dataclasses.replace(self.loss, **weights))
 
 
 def check_run(options: TrainingOptions, text: str) -> None:

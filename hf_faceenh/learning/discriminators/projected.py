@@ -145,7 +145,7 @@ class Head(nn.Module):
 
 
 def face_parts(faces: torch.Tensor) -> list[torch.Tensor]:
-    """Image-left eye, image-right eye (mirrored) and mouth of aligned faces `[B, 3, S, S]`, `[B, 3, S/2, S/2]` each."""
+    """Image-left eye, image-right eye (mirrored) and mouth of aligned faces: `[B, 3, S, S]` → `[B, 3, S/2, S/2]`s."""
     side = faces.shape[-1]
     left, right, _, *corners = FFHQ_TEMPLATE
     mouth = tuple(sum(values) / 2 for values in zip(*corners, strict=True))
