@@ -3,12 +3,14 @@
 from collections import deque
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
 from hf_faceenh.learning import schedule
 from hf_faceenh.learning.data import Coefficients, FacePairs, check_sizes, load_faces, training_loader
 from hf_faceenh.learning.degradation import TYPES, Degradation
+from hf_faceenh.learning.metrics import as_batch, as_pictures
 from hf_faceenh.learning.options import TrainingOptions
 
 START_COEFFICIENT = 0.5
@@ -73,6 +75,14 @@ class Acquisition:
         batch = {name: values.to(device, non_blocking=True) for name, values in next(self._batches).items()}
         self.held.append(batch)
         return batch
+
+    def worst(self, batch: Batch, number: int) -> torch.Tensor:
+        """The sharp faces of a batch, degraded with every coefficient at its highest: what the enhanced faces of any
+        round are compared with. The same damage for the same `number`, in every round."""
+        coefficients = dict.fromkeys(TYPES, self.options.curriculum.highest)
+        rng = np.random.default_rng((self.options.seed, self.accelerator.process_index, number))
+        damaged = [self.pairs.degradation(face, rng, coefficients) for face in as_pictures(batch["hq"])]
+        return as_batch(damaged, batch["hq"].device)
 
     def next_round(self, round: int, coefficients: Mapping[str, float]) -> None:
         """Begins a round: the next samples are degraded with its coefficients; those not named stay as they are."""

@@ -172,12 +172,12 @@ class Learner:
     # At the end of a round
 
     @torch.no_grad()
-    def logits(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """The discriminator's logits for degraded ("lq"), sharp ("hq") and enhanced faces."""
+    def logits(self, batch: Batch, worst: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The discriminator's logits for sharp ("hq"), enhanced, and degraded faces ("lq": those of `worst`)."""
         self.plain.eval()
         self.discriminator.eval()
         with self.accelerator.autocast():
-            faces = {"lq": batch["lq"], "hq": batch["hq"], "enhanced": self.plain(batch["lq"], return_dict=False)[0]}
+            faces = {"lq": worst, "hq": batch["hq"], "enhanced": self.plain(batch["lq"], return_dict=False)[0]}
             values = {name: self.discriminator(faces[name]).logits for name in faces}
         self.plain.train()
         self.discriminator.train()
