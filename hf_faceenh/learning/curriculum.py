@@ -18,10 +18,10 @@ def augmentation_factor(m_lq: float, m_hq: float, m_enh: float, largest: float =
     1: the enhanced faces look no better to the discriminator than the degraded ones; large: it can hardly tell them
     from sharp ones.
 
-    The degraded faces are those of the worst damage that the coefficients allow, whatever the round's. With the round's
-    own, r grows with the damage, for light damage leaves nothing to gain: a round with too small a factor would get
-    less damage, hence a smaller factor, and so on down. Against the worst damage, r falls as the damage grows, and
-    rises as the enhancer learns (`docs/how_it_works.md` has figures).
+    The degraded faces are those of the worst damage that the coefficients allow, whatever the round's. With the
+    round's own, r grows with the damage, for light damage leaves nothing to gain: a round with too small a factor
+    would be followed by less damage, hence a smaller factor, and so on down. Against the worst damage, r falls as the
+    damage grows, and rises as the enhancer learns (`docs/how_it_works.md` has figures).
 
     Args:
         m_lq: mean of the discriminator's logits over faces of the worst damage.
@@ -120,8 +120,8 @@ class Curriculum:
     ) -> Decision:
         """
         Args:
-            means: of the discriminator's logits over faces "lq" (of the worst damage), "hq" and
-                "enhanced", from `DiscriminatorMeans`.
+            means: of the discriminator's logits over "lq" (of the worst damage), "hq" and "enhanced" faces, from
+                `DiscriminatorMeans`.
             errors: type → what is left of its damage, from `TypeErrors`; `None` or missing: unknown.
             coefficients: type → coefficient of the round that ends.
         """
