@@ -3,8 +3,9 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import ResNetConfig, ResNetModel
+from transformers import MobileNetV2Config, MobileNetV2Model, ResNetConfig, ResNetModel
 
+from hf_faceenh.learning.discriminators import ProjectedDiscriminator
 from hf_faceenh.models import FaceDiscriminator, FaceEnhancer, FaceRecognizer, FaceRecognizerConfig, GPENFaceEnhancer
 from hf_faceenh.models.discriminator import FaceDiscriminatorOutput
 
@@ -72,3 +73,19 @@ def discriminator(size=32):
     torch.manual_seed(0)
     blocks = [(4, 4)] * (size.bit_length() - 3)
     return FaceDiscriminator(sample_size=size, stem_channels=4, block_channels=blocks, head_channels=[4, 4])
+
+
+def mobilenet():
+    """With features of about 1, as a trained one has them; transformers' own initial weights let them vanish."""
+    torch.manual_seed(0)
+    network = MobileNetV2Model(MobileNetV2Config(depth_multiplier=0.25, image_size=64))
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    return network
+
+
+def projected(seed=0, **changes):
+    backbone = mobilenet()
+    torch.manual_seed(seed)
+    return ProjectedDiscriminator(backbone, **{"width": 8} | changes)

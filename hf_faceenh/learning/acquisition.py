@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import concatenate_datasets
@@ -10,7 +11,7 @@ from datasets import concatenate_datasets
 from hf_faceenh.learning import schedule
 from hf_faceenh.learning.data import Coefficients, FacePairs, check_sizes, load_faces, training_loader, weighed
 from hf_faceenh.learning.degradation import TYPES, Degradation
-from hf_faceenh.learning.metrics import to_network
+from hf_faceenh.learning.metrics import as_batch, as_pictures, to_network
 from hf_faceenh.learning.options import TrainingOptions
 from hf_faceenh.learning.pipeline_input import PipelineInput
 from hf_faceenh.learning.super_resolution import load_super_resolver
@@ -91,6 +92,14 @@ class Acquisition:
         self._number += 1
         self.held.append(batch)
         return batch
+
+    def worst(self, batch: Batch, number: int) -> torch.Tensor:
+        """The sharp faces of a batch, degraded with every coefficient at its highest: what the enhanced faces of any
+        round are compared with. The same damage for the same `number`, in every round."""
+        coefficients = dict.fromkeys(TYPES, self.options.curriculum.highest)
+        rng = np.random.default_rng((self.options.seed, self.accelerator.process_index, number))
+        damaged = [self.pairs.degradation(face, rng, coefficients) for face in as_pictures(batch["hq"])]
+        return as_batch(damaged, batch["hq"].device)
 
     def next_round(self, round: int, coefficients: Mapping[str, float]) -> None:
         """Begins a round: the next samples are degraded with its coefficients; those not named stay as they are."""

@@ -18,8 +18,13 @@ def augmentation_factor(m_lq: float, m_hq: float, m_enh: float, largest: float =
     1: the enhanced faces look no better to the discriminator than the degraded ones; large: it can hardly tell them
     from sharp ones.
 
+    The degraded faces are those of the worst damage that the coefficients allow, whatever the round's. With the
+    round's own, r grows with the damage, for light damage leaves nothing to gain: a round with too small a factor
+    would be followed by less damage, hence a smaller factor, and so on down. Against the worst damage, r falls as the
+    damage grows, and rises as the enhancer learns (`docs/how_it_works.md` has figures).
+
     Args:
-        m_lq: mean of the discriminator's logits over degraded faces.
+        m_lq: mean of the discriminator's logits over faces of the worst damage.
         m_hq: mean over sharp faces.
         m_enh: mean over enhanced faces.
         largest: upper bound of r.
@@ -53,8 +58,8 @@ class CurriculumConfig:
         ValueError: for a value outside its range.
     """
 
-    target: float = 2.0
-    dead_band: float = 0.2
+    target: float = 1.5
+    dead_band: float = 0.1
     step: float = 0.1
     lowest: float = 0.1
     highest: float = 1.0
@@ -100,8 +105,10 @@ class Decision:
 class Curriculum:
     """Decides, round by round, on the coefficients of the next.
 
-    Where the smoothed factor is above the target's dead band, the enhancer copes well: the types that it restores best
-    are raised. Where it is below, those that it restores worst are lowered. A type that no face had stays as it is.
+    Where the smoothed factor is above the target's dead band, the enhancer copes well: the types of which it leaves
+    least are raised. Where it is below, those of which it leaves most are lowered. What it leaves is the coefficient
+    times the share that remains: of light damage a large share always remains, and by the share alone a type that was
+    lowered once would be lowered again and again. A type that no face had stays as it is.
     """
 
     def __init__(self, config: CurriculumConfig):
@@ -113,7 +120,8 @@ class Curriculum:
     ) -> Decision:
         """
         Args:
-            means: of the discriminator's logits over "lq", "hq" and "enhanced" faces, from `DiscriminatorMeans`.
+            means: of the discriminator's logits over "lq" (of the worst damage), "hq" and "enhanced" faces, from
+                `DiscriminatorMeans`.
             errors: type → what is left of its damage, from `TypeErrors`; `None` or missing: unknown.
             coefficients: type → coefficient of the round that ends.
         """
@@ -153,16 +161,16 @@ class Curriculum:
     def _types(
         self, direction: int, errors: Mapping[str, float | None], coefficients: Mapping[str, float]
     ) -> tuple[str, ...]:
-        """Those to change: the best restored are raised, the worst lowered, unless they are at their bound."""
+        """Those to change, unless they are at their bound: raised where least is left, lowered where most is."""
         if direction == 0:
             return ()
         config = self.config
-        free = [
-            kind
+        left = {
+            kind: value * errors[kind]
             for kind, value in coefficients.items()
             if errors.get(kind) is not None and (value < config.highest if direction > 0 else value > config.lowest)
-        ]
-        return tuple(sorted(free, key=lambda kind: direction * errors[kind])[: config.types_per_round])
+        }
+        return tuple(sorted(left, key=lambda kind: direction * left[kind])[: config.types_per_round])
 
     def _adjusted(self, coefficient: float, direction: int) -> float:
         value = coefficient + direction * self.config.step
@@ -231,7 +239,7 @@ class DiscriminatorMeans(_Sums):
 
     @torch.no_grad()
     def add(self, lq: torch.Tensor, hq: torch.Tensor, enhanced: torch.Tensor) -> None:
-        """Logits of one shape, `[B]` or `[B, 1]`.
+        """Logits of one shape, `[B]` or `[B, N]`.
 
         Raises:
             ValueError: for different shapes.

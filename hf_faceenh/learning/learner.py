@@ -9,13 +9,13 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 
 from hf_faceenh.learning.acquisition import Batch
+from hf_faceenh.learning.discriminators import make_discriminator
 from hf_faceenh.learning.growth import grown
 from hf_faceenh.learning.identity import load_recognizer
-from hf_faceenh.learning.losses import DiscriminatorLoss, EnhancerLoss, Terms
+from hf_faceenh.learning.losses import GAMES, DiscriminatorLoss, EnhancerLoss, Terms
 from hf_faceenh.learning.options import TrainingOptions
 from hf_faceenh.learning.reduction import Reduction, follow_channels
-from hf_faceenh.models import FaceDiscriminator, FaceEnhancer, FaceEnhancerOutput, load_enhancer, load_transformers
-from hf_faceenh.models.discriminator import discriminator_config
+from hf_faceenh.models import FaceEnhancer, FaceEnhancerOutput, load_enhancer, load_transformers
 
 BETAS, DISCRIMINATOR_BETAS = (0.9, 0.99), (0.0, 0.99)  # of Adam
 
@@ -42,25 +42,29 @@ class Learner:
             self.model = FaceEnhancer(**options.enhancer)
         self.size = self.model.config.sample_size
         self.recognizer = load_recognizer(options.recognizer) if options.recognizer else None
+        backbone = load_transformers("--perceptual_backbone", options.perceptual_backbone)
+        game = GAMES[options.discriminator.kind]
         teacher = options.teacher or (options.init if options.prune_only else None)
         self.loss = EnhancerLoss(
             options.loss,
-            perceptual=load_transformers("--perceptual_backbone", options.perceptual_backbone),
+            perceptual=backbone,
             recognizer=self.recognizer,
             teacher=load_enhancer(teacher) if teacher else None,
             student=self.model,
+            game=game,
         )
-        self.discriminator_loss = DiscriminatorLoss(options.loss)
+        self.discriminator_loss = DiscriminatorLoss(options.loss, game)
         self.discriminator = None
-        if options.dynamic or options.loss.adversarial_weight:
-            self.discriminator = FaceDiscriminator(**discriminator_config(self.size, **options.discriminator))
+        if options.needs_discriminator:
+            self.discriminator = make_discriminator(options.discriminator, self.size, backbone)
 
         self.averages = EMAModel(self.model.parameters(), decay=options.ema_decay, foreach=True)
         self.optimizer = self._new_optimizer(self.parameters())
         self.discriminator_optimizer = None
         if self.discriminator:
+            trained = [parameter for parameter in self.discriminator.parameters() if parameter.requires_grad]
             self.discriminator_optimizer = torch.optim.Adam(
-                self.discriminator.parameters(), lr=options.discriminator_learning_rate, betas=DISCRIMINATOR_BETAS
+                trained, lr=options.discriminator_learning_rate, betas=DISCRIMINATOR_BETAS
             )
 
     def _new_optimizer(self, parameters: Sequence[torch.nn.Parameter]) -> torch.optim.Optimizer:
@@ -168,13 +172,15 @@ class Learner:
     # At the end of a round
 
     @torch.no_grad()
-    def logits(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """The discriminator's logits for degraded ("lq"), sharp ("hq") and enhanced faces."""
+    def logits(self, batch: Batch, worst: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The discriminator's logits for sharp ("hq"), enhanced, and degraded faces ("lq": those of `worst`)."""
         self.plain.eval()
+        self.discriminator.eval()
         with self.accelerator.autocast():
-            faces = {"lq": batch["lq"], "hq": batch["hq"], "enhanced": self.plain(batch["lq"], return_dict=False)[0]}
+            faces = {"lq": worst, "hq": batch["hq"], "enhanced": self.plain(batch["lq"], return_dict=False)[0]}
             values = {name: self.discriminator(faces[name]).logits for name in faces}
         self.plain.train()
+        self.discriminator.train()
         return values
 
     def follow(self, reduction: Reduction) -> None:

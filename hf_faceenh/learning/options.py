@@ -8,6 +8,7 @@ from typing import Literal
 import yaml
 
 from hf_faceenh.learning.curriculum import CurriculumConfig
+from hf_faceenh.learning.discriminators import DiscriminatorConfig
 from hf_faceenh.learning.losses import LossConfig
 from hf_faceenh.learning.reduction import ReductionConfig
 
@@ -32,11 +33,11 @@ class TrainingOptions:
         init: enhancer to start from (folder or Hub name) instead of random weights.
         grow: go on from `init` with faces so many times as large, which it then reads and writes in squares of pixels.
         enhancer: arguments of a new FaceEnhancer.
-        discriminator: arguments of the discriminator: channel_multiplier and narrow, as in GPEN.
         teacher: enhancer (folder or Hub name) whose features the distillation loss follows, whose images the imitation
             loss.
         recognizer: face recognizer (folder or Hub name) for the similarity loss and the quality of a layer.
-        perceptual_backbone: transformers vision model (folder or Hub name) for the perceptual loss.
+        perceptual_backbone: transformers vision model (folder or Hub name) for the perceptual loss and the projected
+            discriminator.
         coefficients: degradation type → coefficient in [0, 1] of the first round; 0.5 for those not named.
         probabilities: degradation type → probability in [0, 1], where it is not the default.
         super_resolver: the pipeline's (folder or Hub name), if the enhancer is to see what the pipeline shows it: the
@@ -70,6 +71,7 @@ class TrainingOptions:
         resume: "latest", or a checkpoint's folder, to go on from.
         report_to: trackers by name: tensorboard, trackio, wandb.
         push_to_hub: Hub repository that gets the finished pipeline.
+        discriminator: which discriminator, and how large.
         loss: weights of the losses.
         curriculum: how the coefficients follow the augmentation factor.
         reduction: how channels are reduced; a target of 1 reduces nothing.
@@ -83,7 +85,6 @@ class TrainingOptions:
     init: str | None = None
     grow: int = 1
     enhancer: dict = field(default_factory=dict)
-    discriminator: dict[str, float] = field(default_factory=lambda: {"channel_multiplier": 1, "narrow": 0.25})
     teacher: str | None = None
     recognizer: str | None = None
     perceptual_backbone: str | None = None
@@ -119,6 +120,7 @@ class TrainingOptions:
     resume: str | None = None
     report_to: list[str] = field(default_factory=list)
     push_to_hub: str | None = None
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     reduction: ReductionConfig = field(default_factory=ReductionConfig)
@@ -139,6 +141,11 @@ class TrainingOptions:
             raise ValueError("--grow is a whole number from 1 up, and above 1 it needs the enhancer of --init.")
         if self.prune_only and not (self.init or self.resume):
             raise ValueError("--prune_only reduces an existing model: name it with --init.")
+        if self.loss.matching_weight and self.discriminator.kind != "projected":
+            raise ValueError(
+                "loss.matching_weight is above 0, but only the features of discriminator.kind projected are compared; "
+                "choose that, or weigh it 0."
+            )
         if self.reduction.target < 1 and self.first_reduction + self.tune_rounds > self.rounds:
             raise ValueError(
                 f"{self.rounds} rounds are too few for {self.first_reduction} before the first reduction and "
@@ -150,13 +157,18 @@ class TrainingOptions:
         """Names of the datasets, also where it is only one."""
         return [self.dataset] if isinstance(self.dataset, str) else self.dataset
 
+    @property
+    def needs_discriminator(self) -> bool:
+        """For the augmentation factor, or for a loss."""
+        return bool(self.dynamic or self.loss.adversarial_weight or self.loss.matching_weight)
+
     def in_effect(self) -> "TrainingOptions":
         """The same, with what `prune_only` means: no discriminator, and distillation at any rate."""
         if not self.prune_only:
             return self
         distilled = self.loss.distillation_weight or 1.0
-        loss = dataclasses.replace(self.loss, adversarial_weight=0.0, distillation_weight=distilled)
-        return dataclasses.replace(self, dynamic=False, loss=loss)
+        weights = {"adversarial_weight": 0.0, "matching_weight": 0.0, "distillation_weight": distilled}
+        return dataclasses.replace(self, dynamic=False, loss=dataclasses.replace(self.loss, **weights))
 
 
 def check_run(options: TrainingOptions, text: str) -> None:

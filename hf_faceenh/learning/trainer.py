@@ -140,13 +140,13 @@ class Trainer:
 
     def assess(self) -> dict[str, float] | None:
         """Acquisition, at the round's end: the enhancer restores the faces held, and the discriminator's means over
-        degraded, sharp and enhanced ones are taken; `None` without discriminator."""
+        them, over the sharp ones, and over the same at the worst damage are taken; `None` without discriminator."""
         self.type_errors.load(self.agreement.sum(self.type_errors.sums()))
         if self.learner.discriminator is None:
             return None
         means = DiscriminatorMeans()
-        for batch in self.acquisition.held:
-            means.add(**self.learner.logits(batch))
+        for number, batch in enumerate(self.acquisition.held):
+            means.add(**self.learner.logits(batch, self.acquisition.worst(batch, number)))
         means.load(self.agreement.sum(means.sums()))
         return means.means()
 

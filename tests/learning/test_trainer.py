@@ -13,7 +13,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from PIL import Image
 from tiny import SMALL
+from training_pieces import resnet
 
+from hf_faceenh.learning.degradation import TYPES
+from hf_faceenh.learning.discriminators import DiscriminatorConfig
 from hf_faceenh.learning.learner import count_on_host
 from hf_faceenh.learning.losses import DiscriminatorLoss, LossConfig
 from hf_faceenh.learning.options import TrainingOptions
@@ -43,12 +46,12 @@ def make(faces, tmp_path):
         torch.manual_seed(0)
         settings = {
             **{"rounds": 2, "tune_rounds": 2, "steps_per_round": 3, "batch_size": 2, "assessed_faces": 2},
-            **{"enhancer": SMALL, "discriminator": {"channel_multiplier": 1, "narrow": 0.03}, "num_workers": 0},
+            **{"enhancer": SMALL, "discriminator": DiscriminatorConfig(narrow=0.03), "num_workers": 0},
             **{"reduction": ReductionConfig(target=1), "loss": LossConfig(adversarial_weight=0)},
         }
         options = TrainingOptions(dataset=str(faces), output_dir=tmp_path / "run", **settings | changes)
         options.output_dir.mkdir(exist_ok=True)
-        return Trainer(options.in_effect(), Accelerator(cpu=True))
+        return Trainer(options.in_effect(), Accelerator(cpu=True, mixed_precision=options.mixed_precision))
 
     yield trainer
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -153,6 +156,83 @@ def test_the_enhancer_that_could_not_be_written_is_not_taken_for_the_best(make, 
     trainer._keep_best((1000, -0.5))
     trainer._keep_best((1000, -0.1))
     assert trainer.progress.best is None and len(tried) == 2
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("backbone")
+    torch.manual_seed(0)
+    resnet().save_pretrained(folder)
+    return str(folder)
+
+
+PROJECTED = DiscriminatorConfig(kind="projected", layers=(0, 1), width=8, parts=True)
+
+
+def test_for_the_factor_alone_the_discriminator_is_trained_without_an_adversarial_loss(make, backbone, tmp_path):
+    trainer = make(discriminator=PROJECTED, perceptual_backbone=backbone, loss=LossConfig(adversarial_weight=0))
+    state = trainer.learner.discriminator.state_dict()
+    before = {name: value.clone() for name, value in state.items() if name.endswith("weight.original")}
+    trainer.run()
+    (line, _) = map(json.loads, (tmp_path / "run" / "rounds.jsonl").read_text().splitlines())
+    assert line["losses"].keys() == {"pixel", "discriminator"}
+    assert all(math.isfinite(mean) for mean in line["means"].values()) and len(set(line["means"].values())) == 3
+    after = trainer.learner.discriminator.state_dict()
+    assert all(not torch.equal(after[name], value) for name, value in before.items())
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_a_resumed_adversarial_run_ends_with_the_same_networks_bit_for_bit(make, backbone, tmp_path, precision):
+    loss = LossConfig(adversarial_weight=0.01, matching_weight=0.1, augmentation=0.3, adversarial_by_damage=0.5)
+    settings = {"discriminator": PROJECTED, "perceptual_backbone": backbone, "loss": loss, "checkpoint_every": 2}
+    settings |= {"mixed_precision": precision, "keep_checkpoints": 9}
+    straight = make(**settings)
+    straight.run()
+    (line, _) = map(json.loads, (tmp_path / "run" / "rounds.jsonl").read_text().splitlines())
+    assert {"adversarial", "matching", "discriminator"} <= line["losses"].keys()
+    for step in (2, 3):  # within a round, and where its end has just been assessed
+        resumed = make(**settings, resume=str(tmp_path / "run" / "checkpoints" / f"step_{step:08d}"))
+        assert resumed.progress.step == step
+        resumed.run()
+        for ours, theirs in (
+            (resumed.learner.discriminator.state_dict(), straight.learner.discriminator.state_dict()),
+            (resumed.learner.plain.state_dict(), straight.learner.plain.state_dict()),
+        ):
+            assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+        assert resumed.progress == straight.progress
+
+
+def test_a_checkpoint_holds_the_heads_and_not_the_backbone(make, backbone, tmp_path):
+    make(discriminator=PROJECTED, perceptual_backbone=backbone, rounds=1, tune_rounds=1).run()
+    state = torch.load(tmp_path / "run" / "checkpoints" / "step_00000003" / "state.pt", weights_only=True)
+    assert {name.split(".")[0] for name in state["discriminator"]} == {"face", "eyes", "mouth"}
+
+
+def test_the_worst_damage_is_the_same_in_every_round_and_no_less_than_the_rounds_own(make):
+    trainer = make(coefficients=dict.fromkeys(TYPES, 0.1))
+    trainer.acquisition.begin(trainer.progress)
+    for _ in range(3):
+        trainer.acquire()
+    batch = trainer.acquisition.held[-1]
+    worst = trainer.acquisition.worst(batch, 0)
+    assert worst.shape == batch["hq"].shape and worst.abs().max() <= 1
+    assert (worst - batch["hq"]).abs().mean() > 1.5 * (batch["lq"] - batch["hq"]).abs().mean()
+    assert torch.equal(worst, trainer.acquisition.worst(batch, 0))
+    assert not torch.equal(worst, trainer.acquisition.worst(batch, 1))
+    trainer.acquisition.end()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"discriminator": DiscriminatorConfig(kind="projected")}, "there is no perceptual_backbone"),
+        ({"loss": LossConfig(matching_weight=1)}, "only the features of discriminator.kind projected are compared"),
+    ],
+)
+def test_a_discriminator_that_cannot_be_made_is_one_clear_line(make, changes, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        make(**changes)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="only there counts lie elsewhere than parameters")

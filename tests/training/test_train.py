@@ -18,7 +18,7 @@ from fake_hub import TOKEN, FakeHub
 from PIL import Image
 from safetensors.torch import load_file
 from tiny import SMALL
-from transformers import MobileNetV2Config, MobileNetV2Model
+from transformers import MobileNetV2Config, MobileNetV2Model, ResNetConfig, ResNetModel
 
 from hf_faceenh import FaceEnhancer
 
@@ -202,6 +202,28 @@ def test_two_processes_prune_and_agree_and_give_the_gradient_of_the_double_batch
     assert second[-1]["macs"] < second[0]["reduction"]["macs_before"]
     for name, value in weights(tmp_path / "one").items():
         torch.testing.assert_close(weights(tmp_path / "two")[name], value, atol=2e-3, rtol=0)
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_projected_discriminator_on_the_double_batch(faces, tmp_path):
+    """Unlike GPEN's it has no minibatch deviation: the mean of both gradients is that of all faces."""
+    torch.manual_seed(0)
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], layer_type="basic")
+    ResNetModel(config).save_pretrained(tmp_path / "backbone")
+    same = [*QUICK, "--num_workers", 0, "--rounds", 1, "--reduction.target", 1, "--seed", 3]
+    same += ["--perceptual_backbone", tmp_path / "backbone", "--discriminator.kind", "projected"]
+    same += ["--discriminator.layers", "[0, 1]", "--loss.matching_weight", 0.1]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(SCRIPT)]
+    two = run(*launch, *command(faces, tmp_path / "two", *same)[2:])
+    assert two.returncode == 0, two.stderr
+    one = run(*command(faces, tmp_path / "one", *same, "--batch_size", 4, "--assessed_faces", 8))
+    assert one.returncode == 0, one.stderr
+    heads = []
+    for name in ("one", "two"):
+        (checkpoint,) = (tmp_path / name / "checkpoints").glob("step_*4")
+        heads.append(torch.load(checkpoint / "state.pt", weights_only=True)["discriminator"])
+    for name, value in heads[0].items():
+        torch.testing.assert_close(heads[1][name], value, atol=2e-3, rtol=0)
 
 
 def test_accumulated_batches_are_one_large_batch(faces, tmp_path):

@@ -4,7 +4,18 @@
 with (backbone, recognizer, teacher, discriminator) are never trained by it.
 """
 
-from hf_faceenh.learning.losses.adversarial import discriminator_loss, generator_adversarial, r1_penalty
+from hf_faceenh.learning.losses.adversarial import (
+    GAMES,
+    Game,
+    damage_weights,
+    discriminator_hinge,
+    discriminator_logistic,
+    feature_distance,
+    generator_hinge,
+    generator_logistic,
+    r1_penalty,
+)
+from hf_faceenh.learning.losses.augmentation import augmented
 from hf_faceenh.learning.losses.base import ERROR_FLOOR, Terms, face_errors, relative_error
 from hf_faceenh.learning.losses.distillation import DistillationLoss, attention_map, attribute_distance
 from hf_faceenh.learning.losses.imitation import ImitationLoss
@@ -15,9 +26,11 @@ from hf_faceenh.learning.losses.total import DiscriminatorLoss, EnhancerLoss, Lo
 
 __all__ = [
     "ERROR_FLOOR",
+    "GAMES",
     "DiscriminatorLoss",
     "DistillationLoss",
     "EnhancerLoss",
+    "Game",
     "ImitationLoss",
     "LossConfig",
     "PerceptualLoss",
@@ -25,10 +38,15 @@ __all__ = [
     "Terms",
     "attention_map",
     "attribute_distance",
+    "augmented",
     "charbonnier",
-    "discriminator_loss",
+    "damage_weights",
+    "discriminator_hinge",
+    "discriminator_logistic",
     "face_errors",
-    "generator_adversarial",
+    "feature_distance",
+    "generator_hinge",
+    "generator_logistic",
     "r1_penalty",
     "relative_error",
     "relative_l1",

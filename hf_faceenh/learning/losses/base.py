@@ -28,14 +28,14 @@ def freeze(network: nn.Module) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-class FrozenLoss(nn.Module):
-    """A loss whose networks stay in evaluation mode, whatever mode is asked for."""
+class Frozen(nn.Module):
+    """Stays in evaluation mode with all its networks, whatever mode is asked for."""
 
-    def train(self, mode: bool = True) -> "FrozenLoss":
+    def train(self, mode: bool = True) -> "Frozen":
         return super().train(False)
 
 
-class WeightedLoss(FrozenLoss):
+class WeightedLoss(Frozen):
     """Terms with weights; those of weight 0 are left out.
 
     Args:

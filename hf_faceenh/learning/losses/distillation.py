@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hf_faceenh.learning.losses.base import FrozenLoss, freeze
+from hf_faceenh.learning.losses.base import Frozen, freeze
 from hf_faceenh.learning.losses.teacher import at_side, check_teacher, features_of
 from hf_faceenh.models.face_network import FaceEnhancerOutput
 
 
-class DistillationLoss(FrozenLoss):
+class DistillationLoss(Frozen):
     """How far the features that the student takes from degraded faces are from those of a pretrained teacher.
 
     Their channel counts differ, and the student's change when it is reduced, so what is compared does not depend on

@@ -3,12 +3,12 @@
 import torch
 from torch import nn
 
-from hf_faceenh.learning.losses.base import FrozenLoss, freeze
+from hf_faceenh.learning.losses.base import Frozen, freeze
 from hf_faceenh.learning.losses.pixel import PixelLoss
 from hf_faceenh.learning.losses.teacher import at_side, check_teacher
 
 
-class ImitationLoss(FrozenLoss):
+class ImitationLoss(Frozen):
     """The pixel loss of the student's enhanced faces, with the teacher's in place of the sharp ones (Ba & Caruana
     2014).
 

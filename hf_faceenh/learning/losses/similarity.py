@@ -3,11 +3,11 @@
 import torch
 from torch import nn
 
-from hf_faceenh.learning.losses.base import FrozenLoss, freeze, relative_error
+from hf_faceenh.learning.losses.base import Frozen, freeze, relative_error
 from hf_faceenh.recognition import check_recognizer, embed, embedding_distance
 
 
-class SimilarityLoss(FrozenLoss):
+class SimilarityLoss(Frozen):
     """Mean identity distance of enhanced from sharp faces.
 
     Args:

@@ -7,11 +7,14 @@ import torch
 from torch import nn
 
 from hf_faceenh.learning.losses.adversarial import (
-    discriminator_loss,
-    generator_adversarial,
+    GAMES,
+    Game,
+    damage_weights,
+    feature_distance,
     parameters_frozen,
     r1_penalty,
 )
+from hf_faceenh.learning.losses.augmentation import augmented
 from hf_faceenh.learning.losses.base import Terms, WeightedLoss
 from hf_faceenh.learning.losses.distillation import DistillationLoss
 from hf_faceenh.learning.losses.imitation import ImitationLoss
@@ -21,7 +24,7 @@ from hf_faceenh.learning.losses.similarity import SimilarityLoss
 from hf_faceenh.learning.settings import check_settings
 from hf_faceenh.models.face_network import FaceEnhancerOutput
 
-ENHANCER_TERMS = ("pixel", "perceptual", "adversarial", "distillation", "imitation", "similarity")
+ENHANCER_TERMS = ("pixel", "perceptual", "adversarial", "matching", "distillation", "imitation", "similarity")
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,17 @@ class LossConfig:
         pixel_weight: of the pixel loss.
         perceptual_weight: of the distance of a vision model's features; needs a backbone.
         adversarial_weight: of the discriminator's value.
+        matching_weight: of the distance of a projected discriminator's features.
         distillation_weight: of the distance from a teacher's features; needs a teacher.
         imitation_weight: of the pixel loss with the teacher's image in place of the sharp one; needs a teacher.
         similarity_weight: of the identity distance; needs a face recognizer.
         perceptual_layers: which of the vision model's hidden states are compared; the default is for MobileNetV2.
         distillation_adapters: compare noise features through learned 1×1 convolutions too.
-        r1_weight: γ of the discriminator's R1 penalty. StyleGAN2's rule is 0.0002·S²/B for B faces a step: 1.6 for
-            8 faces of 256 px, 0.1 for 8 of 64 px. Under a far larger one it learns to tell nothing.
+        adversarial_by_damage: power of a degraded face's error with which it counts in the discriminator's value: 0,
+            all faces alike; 1, one with twice the error twice as much; -1, half as much.
+        augmentation: how far faces are recoloured, shifted and covered before the discriminator sees them, in [0, 1].
+        r1_weight: γ of the R1 penalty of the discriminator gpen. StyleGAN2's rule is 0.0002·S²/B for B faces a step:
+            1.6 for 8 faces of 256 px, 0.1 for 8 of 64 px. Under a far larger one it learns to tell nothing.
         r1_every: steps from one R1 penalty to the next.
         poor_every: every k-th step the discriminator learns from degraded instead of enhanced faces; 0: never.
         perceptual_every: steps from one perceptual loss to the next.
@@ -56,11 +63,14 @@ class LossConfig:
     pixel_weight: float = 1.0
     perceptual_weight: float = 0.0
     adversarial_weight: float = 0.1
+    matching_weight: float = 0.0
     distillation_weight: float = 0.0
     imitation_weight: float = 0.0
     similarity_weight: float = 0.0
     perceptual_layers: tuple[int, ...] = LAYERS
     distillation_adapters: bool = False
+    adversarial_by_damage: float = 0.0
+    augmentation: float = 0.0
     r1_weight: float = 1.6
     r1_every: int = 16
     poor_every: int = 2
@@ -71,6 +81,8 @@ class LossConfig:
         rules = {
             "pixel": (self.pixel in PIXEL_LOSSES, f"one of {', '.join(PIXEL_LOSSES)}"),
             "similarity": (self.similarity in ("distance", "relative"), "distance or relative"),
+            "adversarial_by_damage": (-4 <= self.adversarial_by_damage <= 4, "in [-4, 4]"),
+            "augmentation": (0 <= self.augmentation <= 1, "in [0, 1]"),
         }
         for name, value in vars(self).items():
             if name.endswith("_weight"):
@@ -89,7 +101,7 @@ class LossConfig:
 
 
 class EnhancerLoss(WeightedLoss):
-    """The enhancer's total: preset (pixel, perceptual, adversarial), distillation, imitation and similarity.
+    """The enhancer's total: preset (pixel, perceptual, adversarial, matching), distillation, imitation and similarity.
 
     Args:
         config: weights; only what has one is built.
@@ -97,6 +109,7 @@ class EnhancerLoss(WeightedLoss):
         recognizer: of `SimilarityLoss`.
         teacher: of `DistillationLoss` and `ImitationLoss`.
         student: the network in training, for the channel counts of adapters.
+        game: that of the discriminator's kind.
 
     Raises:
         ValueError: where a network that has a weight is missing or of the wrong kind.
@@ -109,9 +122,11 @@ class EnhancerLoss(WeightedLoss):
         recognizer: nn.Module | None = None,
         teacher: nn.Module | None = None,
         student: nn.Module | None = None,
+        game: Game = GAMES["gpen"],
     ):
         super().__init__({name: getattr(config, f"{name}_weight") for name in ENHANCER_TERMS}, config.intervals())
-        self.pixel = PIXEL_LOSSES[config.pixel]
+        self.pixel, self.game = PIXEL_LOSSES[config.pixel], game
+        self.by_damage, self.augmentation = config.adversarial_by_damage, config.augmentation
         self.perceptual = self.similarity = self.distillation = self.imitation = None
         if "perceptual" in self.weights:
             self._need("perceptual", "perceptual_backbone", perceptual)
@@ -157,21 +172,21 @@ class EnhancerLoss(WeightedLoss):
             output: the enhancer's, of `lq`; with its features where `needs_features`.
             hq: sharp faces.
             lq: the same, degraded.
-            discriminator: as it is now; needed for the adversarial term only.
+            discriminator: as it is now; needed for the adversarial and the matching term only.
             step: number of the optimiser step, from 0.
 
         Raises:
-            ValueError: without the discriminator, where the adversarial term has a weight.
+            ValueError: without the discriminator, where one of its terms has a weight.
         """
         enhanced, terms = output.sample.float(), {}
         if "pixel" in self.weights:
             terms["pixel"] = self.pixel(enhanced, hq, lq)
         if self.is_due("perceptual", step):
             terms["perceptual"] = self.perceptual(enhanced, hq)
-        if "adversarial" in self.weights:
-            self._need("adversarial", "discriminator", discriminator)
+        if judged := [name for name in ("adversarial", "matching") if name in self.weights]:
+            self._need(judged[0], "discriminator", discriminator)
             with parameters_frozen(discriminator):
-                terms["adversarial"] = generator_adversarial(discriminator(enhanced).logits)
+                terms |= self._judged(discriminator, enhanced, hq, lq, step)
         if "distillation" in self.weights:
             terms["distillation"] = self.distillation(output, lq)
         if "imitation" in self.weights:
@@ -180,21 +195,37 @@ class EnhancerLoss(WeightedLoss):
             terms["similarity"] = self.similarity(enhanced, hq, lq)
         return terms
 
+    def _judged(
+        self, discriminator: nn.Module, enhanced: torch.Tensor, hq: torch.Tensor, lq: torch.Tensor, step: int
+    ) -> Terms:
+        """The terms of the discriminator, which sees enhanced and sharp faces augmented alike."""
+        terms, seed = {}, 3 * step
+        output = discriminator(augmented(enhanced, self.augmentation, seed))
+        if "adversarial" in self.weights:
+            values = self.game.generator(output.logits).mean(dim=1)
+            terms["adversarial"] = (values * damage_weights(hq, lq, self.by_damage)).mean()
+        if "matching" in self.weights:
+            with torch.no_grad():
+                target = discriminator(augmented(hq, self.augmentation, seed)).features
+            terms["matching"] = feature_distance(output.features, target)
+        return terms
+
 
 class DiscriminatorLoss(WeightedLoss):
-    """The discriminator's total: its logistic loss on sharp and enhanced faces, and lazily R1 (Karras et al. 2020).
+    """The discriminator's total: its game's loss on sharp and enhanced faces, and lazily R1 (Karras et al. 2020).
 
     Now and then degraded faces take the place of the enhanced ones. A discriminator that has never seen one puts them
     anywhere, mostly above the enhanced faces that it has learned to reject. The augmentation factor, which measures
     how far enhancing takes a face from degraded to sharp, would then mean nothing.
 
     Args:
-        config: weight and interval of R1; the logistic loss has the weight 1.
+        config: weight and interval of R1; the game's loss has the weight 1.
+        game: that of the discriminator's kind; it decides whether there is R1.
     """
 
-    def __init__(self, config: LossConfig):
-        super().__init__({"discriminator": 1.0, "r1": config.r1_weight}, config.intervals())
-        self.lq_every = config.poor_every
+    def __init__(self, config: LossConfig, game: Game = GAMES["gpen"]):
+        super().__init__({"discriminator": 1.0, "r1": config.r1_weight * game.penalised}, config.intervals())
+        self.game, self.lq_every, self.augmentation = game, config.poor_every, config.augmentation
 
     def forward(
         self, discriminator: nn.Module, hq: torch.Tensor, enhanced: torch.Tensor, lq: torch.Tensor, step: int = 0
@@ -202,8 +233,11 @@ class DiscriminatorLoss(WeightedLoss):
         """The terms that are due. `enhanced` gets no gradient."""
         turn = self.lq_every and step % self.lq_every == self.lq_every - 1
         rejected = lq if turn else enhanced.detach()
-        real, fake = (discriminator(faces).logits for faces in (hq, rejected))
-        terms = {"discriminator": discriminator_loss(real, fake)}
+        real, fake = (
+            discriminator(augmented(faces, self.augmentation, seed)).logits
+            for seed, faces in ((3 * step + 1, hq), (3 * step + 2, rejected))
+        )
+        terms = {"discriminator": self.game.discriminator(real, fake)}
         if self.is_due("r1", step):
             terms["r1"] = r1_penalty(discriminator, hq)
         return terms

@@ -9,6 +9,7 @@ from training_pieces import (
     discriminator,
     enhancer,
     gpen,
+    projected,
     random_faces,
     recognizer,
     untouched,
@@ -16,11 +17,12 @@ from training_pieces import (
 from transformers import MobileNetV2Config, MobileNetV2Model
 
 from hf_faceenh.learning.losses import (
+    GAMES,
     DiscriminatorLoss,
     EnhancerLoss,
     LossConfig,
     charbonnier,
-    discriminator_loss,
+    discriminator_logistic,
     relative_l1,
     relative_l2,
 )
@@ -174,8 +176,68 @@ def test_the_discriminator_is_shown_degraded_faces_every_so_often(every, from_lq
     loss, linear = DiscriminatorLoss(LossConfig(poor_every=every)), LinearDiscriminator()
     hq, enhanced, lq = (random_faces(3, 8, seed=seed) for seed in range(3))
     values = [loss(linear, hq, enhanced, lq, step)["discriminator"].item() for step in range(6)]
-    of = {faces: discriminator_loss(linear(hq).logits, linear(faces).logits).item() for faces in (enhanced, lq)}
+    of = {faces: discriminator_logistic(linear(hq).logits, linear(faces).logits).item() for faces in (enhanced, lq)}
     assert values == pytest.approx([of[lq if step in from_lq else enhanced] for step in range(6)])
+
+
+def against_projected(**changes):
+    """The discriminator's terms alone, and pixels, which have to be there at every step."""
+    config = {"adversarial_weight": 1.0, "matching_weight": 1.0} | changes
+    return EnhancerLoss(LossConfig(**config), game=GAMES["projected"])
+
+
+def test_a_projected_discriminators_terms_train_the_enhancer_and_not_the_discriminator():
+    student, critic, hq = enhancer(), projected(parts=True), random_faces(2, 32)
+    lq = blurred(hq, 5)
+    terms = against_projected(augmentation=0.3)(student(lq), hq, lq, critic)
+    assert terms.keys() == {"pixel", "adversarial", "matching"}
+    for value in (terms["adversarial"], terms["matching"]):
+        student.zero_grad()
+        value.backward(retain_graph=True)
+        assert student.convolutional_network.stem.weight.grad.abs().sum() > 0
+    assert untouched(critic)
+    assert {name.split(".")[0] for name, value in critic.named_parameters() if value.requires_grad} == {"heads"}
+
+
+def test_matching_compares_what_is_augmented_alike():
+    critic, hq = projected().eval(), random_faces(2, 32)
+    output = enhancer()(hq)
+    for sample, expected in ((hq, 0.0), (blurred(hq, 5), None)):
+        output.sample = sample
+        distance = against_projected(augmentation=0.5)(output, hq, hq, critic)["matching"].item()
+        assert distance == expected if expected is not None else distance > 0.01
+
+
+def test_a_face_counts_by_its_damage_in_the_adversarial_term():
+    hq, linear = random_faces(2, 8), LinearDiscriminator()
+    lq = torch.stack([hq[0] * 0.9, hq[1] * 0.1])
+    output = enhancer(8)(lq)
+    values = -linear(output.sample).logits[:, 0]
+    terms = against_projected(matching_weight=0, adversarial_by_damage=-1)(output, hq, lq, linear)
+    errors = (lq - hq).abs().mean(dim=(1, 2, 3)) + 0.02
+    expected = (values / errors).sum() / (1 / errors).sum()
+    assert terms["adversarial"].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_both_players_see_augmented_faces_other_ones_at_every_step():
+    hq, seen = random_faces(2, 8), []
+
+    class Recording(LinearDiscriminator):
+        def forward(self, faces):
+            seen.append(faces.detach())
+            return super().forward(faces)
+
+    config, critic = LossConfig(augmentation=0.5), Recording()
+    for step in (0, 1):
+        EnhancerLoss(config)(enhancer(8)(hq), hq, hq, critic, step)
+        DiscriminatorLoss(config, GAMES["projected"])(critic, hq, hq, hq, step)
+    assert len(seen) == 6
+    assert all(not torch.equal(one, other) for i, one in enumerate(seen) for other in [hq, *seen[:i]])
+
+
+def test_only_the_game_of_gpen_has_r1():
+    hq, critic = random_faces(2, 32), projected()
+    assert DiscriminatorLoss(LossConfig(), GAMES["projected"])(critic, hq, hq, hq).keys() == {"discriminator"}
 
 
 @pytest.mark.parametrize(
@@ -197,8 +259,9 @@ def test_adapters_without_a_student_and_an_adversary_without_a_discriminator_are
     with pytest.raises(ValueError, match="no student"):
         EnhancerLoss(config, teacher=gpen())
     hq = random_faces(1, 32)
-    with pytest.raises(ValueError, match="no discriminator"):
-        EnhancerLoss(LossConfig())(enhancer()(hq), hq, hq)
+    for weights in ({}, {"adversarial_weight": 0, "matching_weight": 1}):
+        with pytest.raises(ValueError, match="no discriminator"):
+            EnhancerLoss(LossConfig(**weights))(enhancer()(hq), hq, hq)
 
 
 @pytest.mark.parametrize(
@@ -209,6 +272,8 @@ def test_adapters_without_a_student_and_an_adversary_without_a_discriminator_are
         ({"r1_weight": math.nan}, "loss.r1_weight must be at least 0; got nan"),
         ({"r1_every": 0}, "loss.r1_every must be at least 1; got 0"),
         ({"poor_every": -1}, "loss.poor_every must be at least 0; got -1"),
+        ({"augmentation": 1.5}, r"loss.augmentation must be in \[0, 1\]; got 1.5"),
+        ({"adversarial_by_damage": math.nan}, r"loss.adversarial_by_damage must be in \[-4, 4\]; got nan"),
         ({"similarity": "cosine"}, "loss.similarity must be distance or relative; got 'cosine'"),
         ({"pixel_weight": 0, "adversarial_weight": 0}, "no loss at every step"),
         (
@@ -233,3 +298,8 @@ def test_no_step_waits_for_a_value():
     own = DiscriminatorLoss(LossConfig(r1_weight=0))  # R1 turns autocast off, which the meta device does not know
     own.total(own(critic, hq, hq, hq)).backward()
     assert terms.keys() == {"pixel", *NAMES}
+
+    critic, loss = projected(parts=True).to("meta"), against_projected(augmentation=0.5, adversarial_by_damage=1)
+    loss.total(loss(student(hq), hq, hq, critic)).backward()
+    own = DiscriminatorLoss(LossConfig(augmentation=0.5), GAMES["projected"])
+    own.total(own(critic, hq, hq, hq)).backward()
