@@ -39,9 +39,9 @@ class Options:
 
     photograph: Path
     output: Path
-    size: int = 256
+    size: int = 192
     seed: int = 0
-    quality: int = 60
+    quality: int = 38
 
 
 @torch.no_grad()
