@@ -10,8 +10,8 @@ tables, and every model's difference to it is also taken face by face.
 PSNR and SSIM always; `--recognizer` adds the identity distance, `--backbone` the distance of that network's features
 (not LPIPS), and landmarks in metadata.jsonl the error of the points that the bundled detector finds. `--made` adds
 what any other program made of the same degraded faces, whatever its size. With `--output_dir` also results.json, with
-every face's values, results.md, and for every folder of degraded faces a contact sheet of degraded | each model |
-sharp.
+every face's values, results.md, for every folder of degraded faces a contact sheet of degraded | each model |
+sharp, and extremes.png: of each folder the faces that gained most, middling and least.
 """
 
 import sys
@@ -139,6 +139,8 @@ def main(arguments: list[str] | None = None) -> None:
         save_results(results, options.output_dir)
         for name, sheet in sheets.items():
             Image.fromarray(sheet).save(options.output_dir / f"{name}.png")
+        extremes = evaluation.extremes(levels, options.hq)
+        Image.fromarray(extremes).save(options.output_dir / "extremes.png")
 
 
 if __name__ == "__main__":

@@ -169,6 +169,23 @@ def test_faces_that_are_not_found_are_counted(results):
     assert by_face["a.png"]["landmarks"] == weak["mean"] and by_face["b.png"]["landmarks"] is None
 
 
+def test_extremes_are_the_faces_that_gain_most_middling_and_least(results, data):
+    _, out, _ = results
+    with Image.open(out / "extremes.png") as sheet:
+        rows = np.asarray(sheet)[-6 * SIZE :].reshape(6, SIZE, -1, SIZE, 3)
+    assert rows.shape[2] == 4  # input, two models, sharp
+    found = {
+        (model, level): row(results, model, level)["by_face"] for model in ("input", "pipeline") for level in ("weak",)
+    }
+    gains = {
+        face: found["pipeline", "weak"][face]["psnr"] - found["input", "weak"][face]["psnr"]
+        for face in ("a.png", "b.png", "c.png")
+    }
+    for shown, face in zip(rows[:3, :, -1], sorted(gains, key=gains.get, reverse=True), strict=True):
+        sharp = Image.open(data / "sharp" / face).resize((SIZE, SIZE), Image.Resampling.BOX)
+        assert np.abs(shown.astype(int) - np.asarray(sharp)).mean() < 2
+
+
 def test_the_contact_sheets_show_input_models_and_sharp_faces(results, data):
     with Image.open(results[1] / "strong.png") as sheet:
         header = sheet.height - 3 * SIZE
