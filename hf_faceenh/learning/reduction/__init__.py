@@ -1,9 +1,9 @@
 """A smaller enhancer: reduction ratios, trials judged by the quality after each layer, removal of channels.
 
-What belongs together, what matters and when to cut are three places: a layer's channels are named and removed by
-`hf_faceenh.models.channels`, ranked by `importance`, and `reducer` decides: `settlement` cuts layer after layer, as the
-`trials` allow, to `ratios` that leave what the schedule asks for. `optimizer` takes along what is trained with the network. Faces are `[B, 3, S, S]` RGB in
-[-1, 1]; a *ratio* is the share of a layer's channels that is removed.
+What belongs together, what matters and what to cut are three places: a layer's channels are named and removed by
+`hf_faceenh.models.channels`, ranked by `importance`, and `settlement` cuts layer after layer, as far as the `trials`
+allow; `reducer` puts them together. `optimizer` takes along what is trained with the network. Faces are
+`[B, 3, S, S]` RGB in [-1, 1]; a *ratio* is the share of a layer's channels that is removed.
 """
 
 from hf_faceenh.learning.reduction.config import ReductionConfig

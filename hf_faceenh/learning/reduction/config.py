@@ -17,9 +17,10 @@ class ReductionConfig:
         index_psnr: image quality index: loss of PSNR in dB that a layer may cause in one round; inf: any.
         index_identity: likewise, for the distance of the face recognizer's embeddings.
         index_features: likewise, for the change of the feature maps that are computed from the layer's, as a share of
-            their energy. Where all three are inf, no layer is relaxed, and all get the same ratio.
+            their energy.
         total_psnr: loss of PSNR in dB that all layers together may cause in one round; inf: any.
-        total_identity: likewise, for the distance of the embeddings.
+        total_identity: likewise, for the distance of the embeddings. Where this and the four above are inf, nothing is
+            tried, and all layers get the same ratio.
         importance: rank channels by taylor (their effect on the loss) or l2 (the norm of their weights).
         multiple: the channel counts of reduced layers are multiples of it, and at least it.
         largest_ratio: largest share of a layer's channels to remove in one round.
@@ -59,5 +60,6 @@ class ReductionConfig:
 
     @property
     def indifferent(self) -> bool:
-        """Whether no layer can lose too much, so that all count as equally sensitive."""
-        return all(map(math.isinf, (self.index_psnr, self.index_identity, self.index_features)))
+        """Whether no loss is too much, so that all layers count as equally sensitive."""
+        indexes = (self.index_psnr, self.index_identity, self.index_features)
+        return all(map(math.isinf, (*indexes, self.total_psnr, self.total_identity)))

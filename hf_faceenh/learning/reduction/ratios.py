@@ -16,7 +16,7 @@ from hf_faceenh.learning.reduction.trials import Ratios
 from hf_faceenh.models.channels import Reducible, reduced_config
 from hf_faceenh.models.costs import multiply_accumulates
 
-STEP = 1 / 16  # of a layer's channels; wide layers take larger steps than to the next multiple, for time's sake
+STEP = 1 / 6  # of a layer's channels; wide layers take larger steps than to the next multiple, for time's sake
 
 
 # Multiply-accumulates

@@ -84,6 +84,7 @@ class Reducer:
     def __init__(self, config: ReductionConfig, first_macs: int):
         self.config, self.first_macs = config, first_macs
         self.round = 0
+        self.prices: dict[str, float] = {}  # see `Settlement`
 
     def reduce(
         self,
@@ -107,19 +108,19 @@ class Reducer:
         """
         batches = first_faces(calibration, self.config.calibration)
         macs_before = macs(model)
-        copy = remove_channels(model, {})  # for trials: masks and hooks have no business in a network that is trained
+        # For trials: masks and hooks have no business in a network that is trained.
+        copy = remove_channels(model, {}).to(memory_format=torch.channels_last)
         wanted = self.wanted_macs(macs_before)
         self.round += 1
 
         # 1. Rank every layer's channels.
         scores = importance(copy, batches, loss, self.config.importance)
         trials = Trials(copy, {name: average(s) for name, s in scores.items()}, batches, recognizer, average)
-        settlement = Settlement(trials, self.config)
+        settlement = Settlement(trials, self.config, self.prices)
 
         # 2. Settle layer after layer, each judged by the quality after it, until the schedule is met.
         if wanted < macs_before and self.config.indifferent:
-            for layer, ratio in uniform_ratios(model, wanted, self.config).items():
-                settlement.cut(layer, ratio)
+            settlement.cut_alike(uniform_ratios(model, wanted, self.config))
         elif wanted < macs_before:
             settlement.cut_cheapest(wanted)
         settled, quality_settled = dict(settlement.ratios), settlement.outcome.quality
@@ -158,10 +159,10 @@ class Reducer:
         return now * min(1, target / now) ** (1 / max(1, self.config.rounds - self.round))
 
     def state_dict(self) -> dict:
-        return {"round": self.round}
+        return {"round": self.round, "prices": dict(self.prices)}
 
     def load_state_dict(self, state: Mapping) -> None:
-        self.round = state["round"]
+        self.round, self.prices = state["round"], dict(state["prices"])
 
 
 def _trial(cut: Cut) -> Trial:

@@ -1,4 +1,4 @@
-"""What a network loses without some of its channels: seen in its image, and in the maps that are computed from them."""
+"""What a network loses without some of its channels, seen in its image and in the maps that are computed from them."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hf_faceenh.models.channels import Reducible, masked
-from hf_faceenh.recognition import identity_distance
+from hf_faceenh.recognition import embed, embedding_distance
 
 Batch = Mapping[str, torch.Tensor]  # "hq": sharp faces, "lq": the same, degraded; `[B, 3, S, S]` in [-1, 1]
 Loss = Callable[[torch.Tensor, Batch], torch.Tensor]  # (enhanced faces, batch) → scalar
@@ -68,11 +68,13 @@ class Trials:
         self.groups = {group.name: group for group in model.channel_groups()}
         self._readers = sorted({reader for group in self.groups.values() for reader in group.readers})
         self._whole: list[dict[str, torch.Tensor]] = []  # of each batch: module → its output in the unreduced network
+        self._sharp: list[torch.Tensor | None] = []  # of each batch: the sharp faces' embeddings
         for batch in batches:
             kept: dict[str, torch.Tensor] = {}
             with self._looking(lambda name, output, kept=kept: kept.update({name: output.clone()})):
                 self._image(batch)
             self._whole.append(kept)
+            self._sharp.append(self._embeddings(batch["hq"]))
 
     def most_important(self, layer: str, ratio: float) -> torch.Tensor:
         """The channels that stay when `ratio` of them are removed, ascending, int64."""
@@ -87,12 +89,14 @@ class Trials:
         """Without the least important channels of the layers that `ratios` names."""
         figures = []
         with masked(self.model, self.keep(ratios)):
-            for batch, whole in zip(self.batches, self._whole, strict=True):
+            for batch, whole, sharp in zip(self.batches, self._whole, self._sharp, strict=True):
                 changes: dict[str, torch.Tensor] = {}
-                compare = functools.partial(_compare, changes, whole)
-                with self._looking(compare):
-                    quality = _quality(self._image(batch), batch["hq"], self.recognizer)
-                figures.append(torch.stack([*quality, *(changes[name].to(quality[0]) for name in self._readers)]))
+                with self._looking(functools.partial(_compare, changes, whole)):
+                    image = self._image(batch)
+                psnr = _psnr(image, batch["hq"])
+                distance = torch.zeros_like(psnr) if sharp is None else self._distance(image, sharp)
+                rows = (psnr, distance, *(changes[name] for name in self._readers))
+                figures.append(torch.stack([row.to(psnr) for row in rows]))
         psnr, identity, *rest = self.average(torch.cat(figures, dim=1).mean(dim=1)).tolist()
         identity = None if self.recognizer is None else identity
         return Outcome(Quality(psnr, identity), dict(zip(self._readers, rest, strict=True)))
@@ -100,6 +104,13 @@ class Trials:
     @torch.no_grad()
     def _image(self, batch: Batch) -> torch.Tensor:
         return self.model(batch["lq"], return_dict=False)[0]
+
+    @torch.no_grad()
+    def _embeddings(self, faces: torch.Tensor) -> torch.Tensor | None:
+        return None if self.recognizer is None else embed(self.recognizer, faces)
+
+    def _distance(self, faces: torch.Tensor, sharp: torch.Tensor) -> torch.Tensor:
+        return embedding_distance(self.recognizer, self._embeddings(faces), sharp)
 
     @contextmanager
     def _looking(self, see: Callable[[str, torch.Tensor], None]) -> Iterator[None]:
@@ -124,14 +135,10 @@ def _compare(
     changes[name] = torch.linalg.vector_norm(now - before, dim=1).square() / energy
 
 
-@torch.no_grad()
-def _quality(image: torch.Tensor, hq: torch.Tensor, recognizer: nn.Module | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """PSNR in dB and identity distance of each face, `[B]`; the distance is 0 without a recognizer."""
+def _psnr(image: torch.Tensor, hq: torch.Tensor) -> torch.Tensor:
+    """Of each face, `[B]`, in dB."""
     squared = (image.float().clamp(-1, 1) - hq).square().mean(dim=(1, 2, 3)).clamp(min=1e-10)
-    psnr = 10 * (4 / squared).log10()  # 4: the square of the range
-    if recognizer is None:
-        return psnr, torch.zeros_like(psnr)
-    return psnr, identity_distance(recognizer, image, hq).to(psnr)
+    return 10 * (4 / squared).log10()  # 4: the square of the range
 
 
 def first_faces(batches: Sequence[Batch], count: int) -> list[dict[str, torch.Tensor]]:
