@@ -24,19 +24,21 @@ ALL_AT_ONCE = {"target": 0.01, "rounds": 1}  # asks every layer for the largest 
 
 
 class Additive:
-    """Trials of layers that lose what is said, in dB, and more where both are cut."""
+    """Trials of layers that lose what is said, in dB, and more where all of them are cut."""
 
-    def __init__(self, losses, together):
+    def __init__(self, losses, together=0.0):
         self.model = ours()
-        names = ("convolutional_network.stages.0.0", "generating_network.stages.2.1")
-        self.groups = {key: groups_of(self.model)[name] for key, name in zip(losses, names, strict=True)}
+        self.groups = {name: groups_of(self.model)[name] for name in losses}
         self.losses, self.together = losses, together
 
     def outcome(self, ratios):
         cut = [name for name, ratio in ratios.items() if ratio]
-        lost = sum(self.losses[name] for name in cut) + (self.together if len(cut) > 1 else 0)
+        lost = sum(self.losses[name] for name in cut) + self.together * (len(cut) == len(self.losses))
         readers = [reader for group in self.groups.values() for reader in group.readers]
         return Outcome(Quality(30 - lost, None), dict.fromkeys(readers, 0.0))
+
+    def saved(self, name):
+        return macs(self.model) - macs(self.model, {name: 8})
 
 
 def reduce(model, batch=None, loss=l2_loss, **config):
@@ -99,25 +101,40 @@ def test_a_layer_is_judged_by_the_maps_that_are_computed_from_its_own():
 
 def test_layers_are_settled_with_the_earlier_cuts_in_place():
     """Each of two layers can go without the other, but not both."""
-    trials = Additive({"a": 0.6, "b": 0.6}, together=5.0)
-    settlement = Settlement(trials, ReductionConfig(multiple=4, index_psnr=1.0, **ANY), {})
-    settlement.cut_cheapest(0)
-    assert [cut.layer for cut in settlement.cuts] == ["a"] and settlement.ratios["b"] == 0
-    assert [cut.lost for cut in settlement.tried["b"]] == [pytest.approx(0.6), pytest.approx(5.6)]
+    first, second = "convolutional_network.stages.0.0", "generating_network.stages.2.1"
+    trials = Additive({first: 0.6, second: 0.6}, together=5.0)
+    settlement = Settlement(trials, ReductionConfig(multiple=8, index_psnr=1.0, **ANY), {})
+    settlement.cut_cheapest(wanted=0)
+    made, refused = sorted((first, second), key=trials.saved, reverse=True)
+    assert [cut.layer for cut in settlement.cuts] == [made] and settlement.ratios == {made: 0.5, refused: 0.0}
+    assert [cut.lost for cut in settlement.tried[refused]] == [pytest.approx(0.6), pytest.approx(5.6)]
 
 
 def test_the_most_expensive_cuts_are_taken_back_until_the_whole_keeps_its_limit():
-    model, batch = ours(), None
-    batch = faces(model)
-    free = reduce(model, batch, target=0.7, rounds=1, **ALL_IS_WELL)
-    lost = free.quality_settled.psnr - free.quality_before.psnr
-    assert lost < -1 and free.quality_after == free.quality_settled
-    limit = -lost / 2
-    reduction = reduce(model, batch, target=0.7, rounds=1, **ALL_IS_WELL | {"total_psnr": limit})
-    assert reduction.quality_before.psnr - reduction.quality_after.psnr <= limit
-    assert reduction.quality_before.psnr - reduction.quality_settled.psnr > limit
-    back = [layer for layer in reduction.layers if layer.kept < layer.settled]
-    assert back and free.macs_after < reduction.macs_after < reduction.macs_before
+    names = ["convolutional_network.stages.0.0", *(f"generating_network.stages.{at}" for at in ("0.0", "2.1"))]
+    trials = Additive(dict(zip(names, (1.0, 1.3, 1.2), strict=True)))
+    limit = {"total_psnr": 2.3, "total_identity": math.inf}
+    settlement = Settlement(trials, ReductionConfig(multiple=8, index_psnr=10.0, **limit), {})
+    settlement.cut_cheapest(wanted=0)
+    assert sorted(settlement.ratios.values()) == [0.5, 0.5, 0.5] and settlement.outcome.quality.psnr < 30 - 2.3
+    settlement.take_back()
+    dearest = max(names, key=lambda name: trials.losses[name] / trials.saved(name))
+    assert settlement.ratios == dict.fromkeys(names, 0.5) | {dearest: 0.0}
+    assert settlement.outcome == trials.outcome(settlement.ratios)
+    assert settlement.macs == macs(trials.model, {name: 8 for name in names if name != dearest})
+
+
+def test_a_reduction_says_what_was_taken_back():
+    model = ours()
+    settings = {"target": 0.7, "rounds": 1, "index_psnr": 10.0, "index_identity": math.inf}
+    free = reduce(model, **settings | ANY)
+    lost = free.quality_before.psnr - free.quality_settled.psnr
+    assert lost > 1 and free.quality_after == free.quality_settled
+    reduction = reduce(model, **settings, index_features=math.inf, total_psnr=0.8 * lost, total_identity=math.inf)
+    assert reduction.quality_before.psnr - reduction.quality_after.psnr <= 0.8 * lost
+    assert reduction.quality_before.psnr - reduction.quality_settled.psnr > 0.8 * lost
+    assert any(layer.kept < layer.settled for layer in reduction.layers)
+    assert free.macs_after < reduction.macs_after < reduction.macs_before
     assert set(reduction.keep) == {layer.name for layer in reduction.layers if layer.kept}
 
 
