@@ -49,7 +49,6 @@ class Settlement:
         self.ratios: dict[str, float] = dict.fromkeys(trials.groups, 0.0)
         self.tried: dict[str, list[Cut]] = {layer: [] for layer in trials.groups}
         self.cuts: list[Cut] = []
-        self.taken_back: list[Cut] = []
         self.whole = self.outcome = trials.outcome({})
         self.macs = macs_left(trials.model, {})
 
@@ -92,7 +91,6 @@ class Settlement:
             last = {cut.layer: cut for cut in self.cuts}.values()  # of each layer: the others rest on nothing else
             dearest = max(last, key=lambda cut: cut.lost_of_whole / cut.saved)
             self.cuts.remove(dearest)
-            self.taken_back.append(dearest)
             self.ratios[dearest.layer] = dearest.before
             self.outcome = self.trials.outcome(self.ratios)
         self.macs = macs_left(self.trials.model, self.ratios)
