@@ -35,6 +35,8 @@ class Options:
         lq: folders of the same faces, degraded.
         recognizer: face recognizer (folder or Hub name).
         output_dir: gets the rows' runs, the tables and tables.md.
+        backbone: transformers vision model (folder or Hub name) for rows with a perceptual loss or a projected
+            discriminator, and for the distance of features; the table "discriminator" needs it.
         variants: YAML file with the tables and their rows; the configs that they name lie beside it.
         only: these tables instead of all.
     """
@@ -44,6 +46,7 @@ class Options:
     lq: list[Path]
     recognizer: str
     output_dir: Path
+    backbone: str | None = None
     variants: Path = HERE / "configs/ablations.yaml"
     only: list[str] = field(default_factory=list)
 
@@ -75,7 +78,7 @@ class Ablation:
         self._run(
             "train.py",
             *("--config", config, "--dataset", *datasets, "--recognizer", self.options.recognizer),
-            *("--output_dir", folder, *arguments),
+            *("--output_dir", folder, *self._backbone("--perceptual_backbone"), *arguments),
         )
         (folder / DONE).touch()
 
@@ -100,10 +103,13 @@ class Ablation:
         self._run(
             "evaluate.py",
             *("--hq", self.options.hq, "--lq", *self.options.lq, "--model", *models),
-            *("--recognizer", self.options.recognizer, "--output_dir", out),
+            *("--recognizer", self.options.recognizer, "--output_dir", out, *self._backbone("--backbone")),
         )
         results = json.loads((out / "results.json").read_text())
         return f"## {table}\n\n{compared(results, models)}\n"
+
+    def _backbone(self, option: str) -> tuple[str, ...]:
+        return () if self.options.backbone is None else (option, self.options.backbone)
 
     def _run(self, script: str, *arguments) -> None:
         command = [sys.executable, str(HERE / script), *map(str, arguments)]
