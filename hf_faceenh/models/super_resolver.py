@@ -1,4 +1,4 @@
-"""SuperResolver: upscales whole photographs (Real-ESRGAN's two architectures, Wang et al. 2021, and two small ones)."""
+"""SuperResolver: upscales whole photographs (Real-ESRGAN's two architectures, Wang et al. 2021, and two of ours)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -121,9 +121,9 @@ class SuperResolver(ModelMixin, ConfigMixin):
         num_conv: cells, compact: convolutions between the first and the last one.
         num_block: residual: residual blocks; rrdb: residual-in-residual dense blocks.
         num_grow_ch: rrdb: output channels of the convolutions inside a dense block.
-        anti_ringing: keep every output pixel within the range of the 5×5 input pixels around it (cells: of the 3×3
-            cells), ± 1/255: a network that learned from photographs learned the bright and dark seams that cameras draw
-            beside edges.
+        anti_ringing: keep every output pixel within the range of the 5×5 input pixels around it (cells: of the
+            3×3 cells), ± 1/255: a network that learned from photographs learned the bright and dark seams that cameras
+            draw beside edges.
         license: what the weights may be used for, for `hf-faceenh info` and model cards.
 
     Raises:

@@ -31,8 +31,8 @@ INPUTS = {"clean": downscaled, "poor": slightly_degraded}  # name in the table â
 def evaluate(
     model: SuperResolver, pictures: Sequence[np.ndarray] | Photographs, seed: int = 0
 ) -> dict[str, dict[str, float]]:
-    """For each of `INPUTS` at each of the model's scales: PSNR in dB and noise in flat places, of 255, of `model` and of
-    bicubic upscaling; of a model with a wanted amount of denoising also the noise that it keeps where none is wanted."""
+    """For each of `INPUTS` at each of the model's scales: PSNR in dB and noise in flat places, of 255, of `model` and
+    of bicubic upscaling; of a model with `config.denoising` also the noise that it keeps where none is to go."""
     figures = {}
     for scale in model.scales:
         for name, make in INPUTS.items():

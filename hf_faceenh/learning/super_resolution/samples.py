@@ -116,8 +116,8 @@ def drawing(side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 class Crops(Dataset):
-    """Triples (input `[3, c, c]`, target `[3, sc, sc]`, both in [0, 1], and the wanted amount of denoising, `[]`); item
-    i is the same for every number of workers.
+    """Triples (input `[3, c, c]`, target `[3, sc, sc]`, both in [0, 1], and the wanted amount of denoising, `[]`).
+    Item i is the same for every number of workers.
 
     Args:
         photographs: with sides of at least c times the largest scale.
