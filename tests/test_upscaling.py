@@ -38,14 +38,14 @@ def test_without_a_super_resolver_it_is_bicubic(factor):
     ],
 )
 def test_as_many_passes_as_it_takes(scale, scales, passes):
-    upscaler = Upscaler(SuperResolver("cells", scale, num_feat=4, num_conv=1, scales=scales), 64)
+    upscaler = Upscaler(SuperResolver("cells", scale, num_feat=4, num_block=1, scales=scales), 64)
     assert [upscaler.passes(factor) for factor in (1, 2, 4)] == passes
 
 
 @torch.no_grad()
 def test_the_wanted_amount_of_denoising_reaches_the_network():
     torch.manual_seed(0)
-    model, pixels = SuperResolver("cells", 2, num_feat=4, num_conv=1, denoising=True), torch.rand(3, 20, 20)
+    model, pixels = SuperResolver("cells", 2, num_feat=4, num_block=1, denoising=True), torch.rand(3, 20, 20)
     kept, removed, default = (Upscaler(model, 64, amount)(pixels, 2) for amount in (0.0, 1.0, None))
     assert torch.equal(removed, default) and not torch.equal(kept, removed)
     torch.testing.assert_close(kept, model(pixels[None], denoise=0.0).sample[0].clamp(0, 1))

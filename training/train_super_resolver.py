@@ -26,6 +26,7 @@ from hf_faceenh.learning.scripts import parse_options, run_script
 from hf_faceenh.learning.super_resolution import (
     Crops,
     Photographs,
+    as_cells,
     evaluate,
     load_super_resolver,
     make_super_resolver,
@@ -45,7 +46,8 @@ class Options:
     Args:
         dataset: folders of photographs, or `datasets` names with an image.
         output_dir: gets super_resolver/.
-        init: SuperResolver (folder or Hub name) to go on from, instead of random weights.
+        init: SuperResolver (folder or Hub name) to go on from, instead of random weights; a residual
+            one goes on as one of cells, with the scales and denoising of new weights.
         evaluate: train nothing; print the PSNR of this SuperResolver on the dataset.
         steps: of training, at most.
         minutes: of training, at most; the learning rate falls by what is used up first.
@@ -58,8 +60,8 @@ class Options:
         denoising: whether new weights take a wanted amount of denoising.
         architecture: of new weights.
         num_feat: channels of new weights.
-        num_block: of the residual architecture.
-        num_conv: of the architectures cells and compact.
+        num_block: of the architectures cells and residual.
+        num_conv: of the compact architecture.
         anti_ringing: of new weights; see SuperResolver.
         input_size: side of the inputs in px.
         log_every: steps from one printed line to the next.
@@ -99,6 +101,8 @@ def train(options: Options) -> None:
     accelerator = Accelerator(mixed_precision=options.mixed_precision)
     set_seed(options.seed)
     model = load_super_resolver(options.init) if options.init else new_model(options)
+    if model.config.architecture == "residual" and options.architecture == "cells":
+        model = as_cells(model, options.scales, options.denoising)
     accelerator.print(json.dumps(vars(options), default=str), flush=True)
     photographs = Photographs(options.dataset, options.input_size * max(model.scales))
     accelerator.print(f"{len(photographs)} photographs, {photographs.skipped} skipped", flush=True)

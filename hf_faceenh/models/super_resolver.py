@@ -71,7 +71,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self.conv2(self.activation(self.conv1(hidden))) + hidden
+        return self.conv2(self.activation(self.conv1(hidden))).add_(hidden)
 
 
 def within_range(image: torch.Tensor, sample: torch.Tensor, scale: int) -> torch.Tensor:
@@ -105,21 +105,20 @@ class SuperResolver(ModelMixin, ConfigMixin):
     (`body.i`) and of `RRDBNet` (`conv_first`, `body.i.rdbj.convk`, …).
 
     Args:
-        architecture: "cells" (a chain of 3×3 convolutions with ReLU over cells of 2×2 px, where a convolution of the
-            same cost sees twice as far, then a pixel-shuffle; added to one convolution's linear upscaling: nothing
-            else costs time, as in FFDNet, Zhang et al. 2018), "compact" (3×3 convolutions with PReLU at the input's
-            size, then a pixel-shuffle; added to the upscaled input), "residual" (residual blocks at half the input's
-            size, then a pixel-shuffle; added to the input upscaled with bilinear interpolation, which does not ring)
-            or "rrdb" (residual-in-residual dense blocks, then twice ×2).
+        architecture: "cells" (residual blocks over cells of 2×2 px, where a convolution of the same cost sees twice as
+            far, then a pixel-shuffle; added to one convolution's linear upscaling), "compact" (3×3 convolutions with
+            PReLU at the input's size, then a pixel-shuffle; added to the upscaled input), "residual" ("cells" of one
+            scale without denoising, added to the input upscaled with bilinear interpolation: slower) or "rrdb"
+            (residual-in-residual dense blocks, then twice ×2).
         scale: 1, 2 or 4. RRDB always upscales its feature maps by 4; scales 2 and 1 start with a pixel-unshuffle by
             2 and 4.
         scales: cells: all factors that the network reaches in one pass, each with its own last convolutions; `scale`,
             the one that `forward` takes if none is named, is among them. By default `scale` alone.
         denoising: cells: whether `forward` takes a wanted amount of denoising, which the first convolutions see as a
-            constant channel.
+            constant channel (as FFDNet's noise level, Zhang et al. 2018).
         num_feat: channels of the feature maps.
-        num_conv: cells, compact: convolutions between the first and the last one.
-        num_block: residual: residual blocks; rrdb: residual-in-residual dense blocks.
+        num_conv: compact: convolutions between the first and the last one.
+        num_block: cells, residual: residual blocks; rrdb: residual-in-residual dense blocks.
         num_grow_ch: rrdb: output channels of the convolutions inside a dense block.
         anti_ringing: keep every output pixel within the range of the 5×5 input pixels around it (cells: of the
             3×3 cells), ± 1/255: a network that learned from photographs learned the bright and dark seams that cameras
@@ -159,7 +158,7 @@ class SuperResolver(ModelMixin, ConfigMixin):
         if architecture == "cells":
             channels, sizes = 3 * CELL**2 + denoising, {str(one): 3 * (CELL * one) ** 2 for one in self.scales}
             self.conv_first = PictureConv2d(channels, num_feat, 3)  # the cells around the picture are there already
-            self.body = nn.ModuleList(nn.Conv2d(num_feat, num_feat, 3, padding=1) for _ in range(num_conv))
+            self.body = nn.ModuleList(ResidualBlock(num_feat) for _ in range(num_block))
             self.linear = nn.ModuleDict({key: PictureConv2d(channels, size, 3) for key, size in sizes.items()})
             self.details = nn.ModuleDict({key: nn.Conv2d(num_feat, size, 3, padding=1) for key, size in sizes.items()})
         elif architecture == "compact":
@@ -193,9 +192,7 @@ class SuperResolver(ModelMixin, ConfigMixin):
         """How many input pixels to each side, at most, an output pixel depends on."""
         if self.config.architecture == "compact":
             return self.config.num_conv + 2
-        if self.config.architecture == "cells":
-            return (self.config.num_conv + 2) * CELL + CELL - 1
-        if self.config.architecture == "residual":
+        if self.config.architecture in ("cells", "residual"):
             # The last pixel of a cell is one pixel further away.
             return (2 * self.config.num_block + 2) * self._unshuffle + self._unshuffle - 1
         # 3×3 convolutions at the feature maps' size, at ×2 and twice at ×4, in pixels of the feature maps, rounded up;
@@ -213,9 +210,7 @@ class SuperResolver(ModelMixin, ConfigMixin):
             cells = torch.cat([pixels, amount.expand(len(pixels), 1, *pixels.shape[2:])], 1)
         cells = cells.contiguous(memory_format=torch.channels_last)
         details = self.details[str(scale)]
-        hidden = F.relu_(self.conv_first(cells)).to(map_dtype(details.weight))
-        for conv in self.body:
-            hidden = F.relu_(conv(hidden))
+        hidden = self._blocks(self.conv_first(cells).to(map_dtype(details.weight)))
         image = self.linear[str(scale)](cells).add_(details(hidden))
         if self.config.anti_ringing:
             image = within_cells(image, pixels)

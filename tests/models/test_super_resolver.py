@@ -121,7 +121,7 @@ def test_gradient_checkpointing_keeps_the_gradient():
 def several(**config):
     """A small network of cells that reaches ×2 and ×4, with random weights."""
     torch.manual_seed(0)
-    return SuperResolver("cells", 2, num_feat=4, num_conv=2, scales=(2, 4), denoising=True, **config).eval()
+    return SuperResolver("cells", 2, num_feat=4, num_block=1, scales=(2, 4), denoising=True, **config).eval()
 
 
 @torch.no_grad()

@@ -57,7 +57,7 @@ def test_three_steps(photographs, tmp_path):
     out = tmp_path / "out"
     process = run(
         *("--dataset", photographs, "--output_dir", out, "--steps", 3, "--batch_size", 2, "--input_size", 16),
-        *("--num_feat", 4, "--num_conv", 1, "--log_every", 1, "--num_workers", 0),
+        *("--num_feat", 4, "--num_block", 1, "--log_every", 1, "--num_workers", 0),
         home=tmp_path / "home",
     )
     assert process.returncode == 0, process.stderr

@@ -1,5 +1,7 @@
 """The super-resolver that is trained, and its loss."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 
@@ -26,36 +28,51 @@ def make_super_resolver(**config) -> SuperResolver:
     fade, and the first thousands of steps are lost.
     """
     model = SuperResolver(**config)
-    if model.config.architecture == "cells":
-        return _near_bilinear(model)
     convolutions = [layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d)]
     for layer in convolutions:
         torch.nn.init.kaiming_normal_(layer.weight, a=0.25)  # the slope that PReLU starts with
         torch.nn.init.zeros_(layer.bias)
     ends = [layer.conv2 for layer in model.modules() if isinstance(layer, ResidualBlock)]
     with torch.no_grad():
-        for layer in (*ends, convolutions[-1]):  # what is added to something begins small
+        # what is added to something begins small
+        for layer in (*ends, *(model.details.values() if model.config.architecture == "cells" else convolutions[-1:])):
             layer.weight.mul_(0.1)
+    if model.config.architecture == "cells":
+        _make_bilinear(model)
     return model
 
 
 @torch.no_grad()
-def _near_bilinear(model: SuperResolver) -> SuperResolver:
-    """Its linear upscaling is bilinear interpolation; its convolutions hand on what they get, so that the first steps
-    teach all of them, and add a little of their own."""
-    torch.nn.init.kaiming_normal_(model.conv_first.weight)
-    torch.nn.init.zeros_(model.conv_first.bias)
-    for layer in (*model.body, *model.details.values()):
-        torch.nn.init.kaiming_normal_(layer.weight)
-        layer.weight.mul_(0.1)
-        torch.nn.init.zeros_(layer.bias)
-    for layer in model.body:
-        layer.weight[:, :, 1, 1] += torch.eye(len(layer.weight))
+def as_cells(residual: SuperResolver, scales: Sequence[int], denoising: bool) -> SuperResolver:
+    """A "residual" network as one of "cells", to go on from: at its own scale it computes the same but for the
+    picture's rim; at others its details are spread over more pixels; the amount of denoising does not matter yet."""
+    config = {name: residual.config[name] for name in ("scale", "num_feat", "num_block", "anti_ringing", "license")}
+    model = SuperResolver("cells", **config, scales=scales, denoising=denoising)
+    _make_bilinear(model)
+    model.body.load_state_dict(residual.body.state_dict())
+    torch.nn.init.zeros_(model.conv_first.weight)
+    model.conv_first.weight[:, : 3 * CELL**2] = residual.conv_first.weight
+    model.conv_first.bias.copy_(residual.conv_first.bias)
+    for scale, layer in model.details.items():
+        layer.weight.copy_(_spread(residual.conv_last.weight, config["scale"], int(scale)))
+        layer.bias.copy_(_spread(residual.conv_last.bias, config["scale"], int(scale)))
+    return model
+
+
+def _spread(weight: torch.Tensor, scale: int, wanted: int) -> torch.Tensor:
+    """Weights of a cell's `[3·(2·scale)², …]` pixels → those of `[3·(2·wanted)², …]` pixels, each the nearest's."""
+    pixels = weight.reshape(3, CELL * scale, CELL * scale, *weight.shape[1:])
+    nearest = torch.arange(CELL * wanted) * scale // wanted
+    return pixels[:, nearest][:, :, nearest].reshape(-1, *weight.shape[1:])
+
+
+@torch.no_grad()
+def _make_bilinear(model: SuperResolver) -> None:
+    """Its linear upscaling becomes bilinear interpolation."""
     for scale, layer in model.linear.items():
         torch.nn.init.zeros_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
         layer.weight[:, : 3 * CELL**2] = _bilinear(int(scale))
-    return model
 
 
 def _bilinear(scale: int) -> torch.Tensor:
