@@ -8,7 +8,7 @@ import numpy as np
 
 from hf_faceenh.learning.degradation import GREY
 
-BLUR = 0.6  # largest standard deviation, in px of the small picture
+BLUR = (0.15, 0.6)  # standard deviation in px of the small picture: grainy and compressed pictures are soft as well
 ROUND = 0.7  # share of the blurs that are alike in all directions
 NOISE = (1 / 255, 16 / 255)  # deviation of the noise, log-uniform
 NOISELESS = 0.15  # share of the pictures
@@ -19,13 +19,9 @@ QUALITY = (55, 96)  # of JPEG and WebP, uniform
 
 
 def soften(image: np.ndarray, scale: int, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian blur of up to `BLUR` px of a picture smaller by `scale`."""
-    sigmas = rng.uniform(0, BLUR * scale, 2)
-    if rng.random() < ROUND:
-        sigmas[1] = sigmas[0]
-    if sigmas.max() < 0.2:
-        return image
-    return cv2.GaussianBlur(image, (0, 0), max(sigmas[0], 0.01), sigmaY=max(sigmas[1], 0.01))
+    """Gaussian blur, by `BLUR` px of a picture smaller by `scale`."""
+    across, down = rng.uniform(*BLUR, 2) * scale
+    return cv2.GaussianBlur(image, (0, 0), across, sigmaY=across if rng.random() < ROUND else down)
 
 
 def noise_for(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

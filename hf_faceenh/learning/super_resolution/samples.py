@@ -22,7 +22,7 @@ UNCHANGED = 0.5  # share of the crops at the photograph's own size
 DOWNSCALING = (0.5, 1.0)  # the others are first downscaled by a factor from here, which takes their noise away
 FILTERS = (Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
 DRAWINGS = 0.05  # share of the targets that are drawings
-CLEAN = 0.25  # share of the inputs that are only downscaled
+CLEAN = 0.2  # share of the inputs that are only downscaled
 ALL, NONE = 0.5, 0.15  # shares of the inputs of which all noise is to be removed, and none
 REAL_PIXELS = "source_crop_px"  # column of a dataset of faces: the side that a crop had before it was enlarged
 
@@ -123,7 +123,8 @@ class Crops(Dataset):
         photographs: with sides of at least c times the largest scale.
         length: how many there are.
         input_size: c in px.
-        scales: one of them is s, for all items of a batch: ×2 twice as often as ×4.
+        scales: one of them is s, for all items of a batch: ×2 four times as often as ×4, whose targets are four times
+            as large.
         batch_size: items of a batch.
         denoising: whether amounts below 1 are wanted.
         seed: of everything random.
@@ -146,7 +147,7 @@ class Crops(Dataset):
         return self.length
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        often = np.divide(1, self.scales)
+        often = np.divide(1, self.scales) ** 2
         batch = np.random.default_rng((self.seed, index // self.batch_size, self.length))
         scale = int(batch.choice(self.scales, p=often / often.sum()))
         rng = np.random.default_rng((self.seed, index))
