@@ -85,7 +85,7 @@ def test_init_goes_on_and_evaluate_prints_a_table(script, photographs, tmp_path,
     out = tmp_path / "out"
     script["main"](
         [*data, "--output_dir", str(out), "--init", str(tmp_path / "first"), "--steps", "1", "--input_size", "16"]
-        + ["--learning_rate", "1e-6", "--num_workers", "0"]
+        + ["--learning_rate", "1e-4", "--num_workers", "0"]
     )
     first, second = (SuperResolver.from_pretrained(folder) for folder in (tmp_path / "first", out / "super_resolver"))
     for before, after in zip(first.parameters(), second.parameters(), strict=True):
