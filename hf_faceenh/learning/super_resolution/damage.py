@@ -10,12 +10,12 @@ from hf_faceenh.learning.degradation import GREY
 
 BLUR = (0.15, 0.6)  # standard deviation in px of the small picture: grainy and compressed pictures are soft as well
 ROUND = 0.7  # share of the blurs that are alike in all directions
-NOISE = (1 / 255, 16 / 255)  # deviation of the noise, log-uniform
+NOISE = (1 / 255, 12 / 255)  # deviation of the noise, log-uniform
 NOISELESS = 0.15  # share of the pictures
 LUMA_ONLY, AS_LIGHT, COARSE = 0.3, 0.3, 0.3  # shares: noise without colour; with variance ∝ brightness; grain
 GRAIN = (0.4, 0.9)  # px: how soft grain is, as the standard deviation of a Gaussian
 COMPRESSED, WEBP, TWICE = 0.75, 0.15, 0.15  # shares: compressed at all; of these as WebP; of these twice
-QUALITY = (55, 96)  # of JPEG and WebP, uniform
+QUALITY = (60, 96)  # of JPEG and WebP, uniform
 
 
 def soften(image: np.ndarray, scale: int, rng: np.random.Generator) -> np.ndarray:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hf_faceenh.errors import explained
 from hf_faceenh.models.super_resolver import CELL, ResidualBlock, SuperResolver
 
-FLOOR = 1e-4  # of a crop's squared error in the loss: flat crops, at 40 dB and above, matter little
+FLOOR = 1e-5  # of a crop's squared error in the loss: flat crops, at 50 dB and above, matter no more
 
 
 def load_super_resolver(name: str) -> SuperResolver:

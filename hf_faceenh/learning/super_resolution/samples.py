@@ -22,8 +22,8 @@ UNCHANGED = 0.5  # share of the crops at the photograph's own size
 DOWNSCALING = (0.5, 1.0)  # the others are first downscaled by a factor from here, which takes their noise away
 FILTERS = (Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
 DRAWINGS = 0.05  # share of the targets that are drawings
-CLEAN = 0.2  # share of the inputs that are only downscaled
-ALL, NONE = 0.5, 0.15  # shares of the inputs of which all noise is to be removed, and none
+CLEAN = 0.3  # share of the inputs that are only downscaled
+ALL, NONE = 0.6, 0.15  # shares of the inputs of which all noise is to be removed, and none
 REAL_PIXELS = "source_crop_px"  # column of a dataset of faces: the side that a crop had before it was enlarged
 
 
