@@ -101,7 +101,8 @@ def test_init_goes_on_and_evaluate_prints_a_table(script, photographs, tmp_path,
     ("flags", "expected"), [([], True), (["--anti_ringing"], True), (["--no-anti_ringing"], False)]
 )
 def test_a_switch_is_given_without_a_value(script, flags, expected):
-    options, _ = parse_options(script["Options"], "", ["--dataset", "photographs", *flags], switches=("anti_ringing",))
+    lists, switches = ("dataset", "scales"), ("anti_ringing", "denoising")
+    options, _ = parse_options(script["Options"], "", ["--dataset", "photographs", *flags], lists, switches=switches)
     assert options.anti_ringing is expected
 
 

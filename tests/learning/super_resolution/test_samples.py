@@ -61,7 +61,7 @@ def test_what_is_wanted_keeps_the_noise_that_is_not_to_be_removed():
     assert (clean[:, 1] < 1e-6).all() and noisy[:, 0].max() > 8 / 255
     np.testing.assert_allclose(half[:, 1], noisy[:, 1] / 2, rtol=0.05, atol=1e-3)
     some = noisy[:, 1] > 2 / 255  # weaker noise does not outlive compression
-    assert np.corrcoef(noisy[some].T)[0, 1] > 0.9
+    assert np.corrcoef(noisy[some].T)[0, 1] > 0.8
 
 
 def test_several_datasets_are_drawn_from_by_their_pixels(photographs, tmp_path):
