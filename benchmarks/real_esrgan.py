@@ -36,8 +36,8 @@ class Options:
     threads: int = 1
 
 
-def load(weights: Path, threads: int):
-    """The network, ready to run."""
+def load(weights: Path, threads: int, name: str = NAME):
+    """The network of that name, ready to run."""
     try:
         import ncnn  # of this benchmark only
     except ImportError as error:
@@ -45,8 +45,8 @@ def load(weights: Path, threads: int):
 
     network = ncnn.Net()
     network.opt.num_threads = threads
-    if network.load_param(str(weights / f"{NAME}.param")) or network.load_model(str(weights / f"{NAME}.bin")):
-        raise OSError(f"{weights} holds no {NAME}.param and {NAME}.bin that ncnn can read.")
+    if network.load_param(str(weights / f"{name}.param")) or network.load_model(str(weights / f"{name}.bin")):
+        raise OSError(f"{weights} holds no {name}.param and {name}.bin that ncnn can read.")
     return network
 
 

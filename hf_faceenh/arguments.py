@@ -20,6 +20,7 @@ def check_call(
     tile_size: int,
     identity_limit: float | None,
     grain: float | None,
+    denoise: float | None,
     regions: str,
     aligned: bool,
 ) -> None:
@@ -48,5 +49,9 @@ def check_call(
         raise ValueError(f"grain must lie in [0, 1], or be None for as much as there is; got {grain!r}.")
     if grain is not None and aligned:
         raise ValueError("Aligned crops get no grain. Leave grain out, or pass aligned=False for photographs.")
+    if denoise is not None and not 0 <= denoise <= 1:
+        raise ValueError(f"denoise must lie in [0, 1], or be None for the default; got {denoise!r}.")
+    if denoise is not None and aligned:
+        raise ValueError("Aligned crops are not denoised. Leave denoise out, or pass aligned=False for photographs.")
     if regions not in get_args(Regions):
         raise ValueError(f'regions must be "head" or "face"; got {regions!r}.')

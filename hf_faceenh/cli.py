@@ -168,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     add("pictures", nargs="+", metavar="PICTURE|FOLDER|GLOB", help=pictures)
     out = "a file for one picture, a folder, made if missing, or - (the standard output); default: NAME_enhanced"
     add("-o", "--output", metavar="OUT", help=out)
-    add("--model", metavar="ID_OR_FOLDER", help="a pipeline, or a folder with one model that convert made")
+    add("--model", metavar="ID_OR_FOLDER", help="a pipeline, a folder with one model that convert made, or fast")
     add_pipeline_options(command)
     add_saving_options(command)
     add("--save-faces", action="store_true", help="also write the crops of all faces, before and after, into faces/")

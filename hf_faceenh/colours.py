@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from hf_faceenh.fusion import gaussian_blur
-from hf_faceenh.pictures.output import LUMA
+from hf_faceenh.pictures.luminance import luminance
 
 # As shares of the crop's side.
 COARSE = 0.094  # standard deviation of what counts as coarse: what is finer has a poor photograph's noise
@@ -39,8 +39,8 @@ def bind_colours(
     Returns:
         `[B, 3, S, S]` in [0, 1].
     """
-    grey = _luminance(faces)
-    own, given = faces - grey, crops - _luminance(crops)
+    grey = luminance(faces)
+    own, given = faces - grey, crops - luminance(crops)
     side = faces.shape[-1]
     difference = F.avg_pool2d(given - own, REDUCTION)
     coarse = gaussian_blur(difference, COARSE * side / REDUCTION)
@@ -93,8 +93,3 @@ def _irises(grey: torch.Tensor, eye: torch.Tensor) -> torch.Tensor:
     disc = (IRIS * side - distance + 0.5).clamp(0, 1) * inside
     open_wide = (area > SMALLEST_EYE * side**2) & (total > 0)
     return gaussian_blur(disc, EDGE * side) * open_wide
-
-
-def _luminance(pictures: torch.Tensor) -> torch.Tensor:
-    """`[B, 3, H, W]` → `[B, 1, H, W]`."""
-    return (pictures * pictures.new_tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True)

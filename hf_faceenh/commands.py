@@ -68,13 +68,14 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
         help="leave faces with a larger crop alone; inf: none (by default the detail decides that a face has)",
     )
     add("--grain", type=number(float, 0, 1), help="how much of its own grain the picture has (faces like the rest)")
+    add("--denoise", type=number(float, 0, 1), help="how much noise goes where there is no face: 0 none, 1 all (1)")
 
 
 def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of the pipeline's call that the command line gives."""
     options = {name: getattr(args, name) for name in ("upscale", "strength", "aligned", "max_faces", "regions")}
     options["restore_background"] = not args.no_background
-    for name in ("min_face_size", "max_face_size", "identity_limit", "grain"):
+    for name in ("min_face_size", "max_face_size", "identity_limit", "grain", "denoise"):
         if getattr(args, name) is not None:
             options[name] = getattr(args, name)
     return options
@@ -105,7 +106,7 @@ def quietly(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("hf-faceenh: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read the output wants no more of it
+    except BrokenPipeError:  # the reader has closed the pipe
         with contextlib.suppress(OSError):  # or Python would say so when it flushes the rest at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # as a shell says of a program that SIGPIPE ended

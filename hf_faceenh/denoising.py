@@ -1,15 +1,36 @@
-"""Takes grain out of a photograph before it is super-resolved."""
+"""Takes grain out of a photograph before it is super-resolved, and decides how much the super-resolver takes out."""
 
 import cv2
 import numpy as np
 import torch
 
-from hf_faceenh.grain import LUMA, LUMAS, Grain, Grid, measure
+from hf_faceenh.grain import LUMAS, Grain, Grid, measure
+from hf_faceenh.models import SuperResolver
+from hf_faceenh.pictures.luminance import LUMA
 
 PATCH, SEARCH = 5, 15  # px: what is compared, and how far around it its like are looked for
 ALIKE = 1.2  # deviations of the grain by which like patches differ
 LARGEST = 3  # deviations of the grain: what differs by more is no grain, and stays
 STRIP = 2_000_000  # pixels at once
+
+
+def super_resolvers_share(
+    denoise: float | None, grain: float | None, super_resolver: SuperResolver | None
+) -> float | None:
+    """How much noise the super-resolver is told to remove: `denoise`; by default what is not wanted as grain; `None`,
+    as much as it removes by itself, where neither was said or it cannot be told.
+
+    Raises:
+        ValueError: with one line, for `denoise` that it cannot be told.
+    """
+    if super_resolver is None or not super_resolver.config.denoising:
+        if denoise is not None:
+            raise ValueError(
+                "The pipeline has no super_resolver that takes a wanted amount of denoising. Leave denoise out, or "
+                "load the pipeline with one."
+            )
+        return None
+    return 1 - grain if denoise is None and grain is not None else denoise
 
 
 def with_less_grain(pixels: torch.Tensor, amount: float | None) -> torch.Tensor:
@@ -42,5 +63,5 @@ def _change(strip: np.ndarray, grain: Grain) -> np.ndarray:
     rounded = (strip * 255).round().clip(0, 255).astype(np.uint8)
     strength = ALIKE * 255 * float(grain.variance[grain.measured].mean() ** 0.5)
     cleaned = cv2.fastNlMeansDenoising(rounded, None, strength, PATCH, SEARCH)
-    limit = LARGEST * np.interp(cleaned @ (LUMA / 255), LUMAS, grain.variance**0.5)[..., None]
+    limit = LARGEST * np.interp(cleaned @ (np.float32(LUMA) / 255), LUMAS, grain.variance**0.5)[..., None]
     return ((cleaned.astype(np.float32) - rounded) / 255).clip(-limit, limit).astype(np.float32)

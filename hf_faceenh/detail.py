@@ -24,6 +24,8 @@ import cv2
 import numpy as np
 import torch
 
+from hf_faceenh.pictures.luminance import luminance
+
 # Where the face is in an aligned crop, as shares of its side: centre (x, y) and side of the square that is examined.
 # Only the ellipse inside it counts; hair and background may be sharper or softer than the face.
 CENTRE = (0.5, 0.56)
@@ -39,7 +41,6 @@ MISSED = 3.0
 CONTRAST = 40.0  # standard deviation of the blocks' brightness in levels of 255
 
 
-LUMA = (0.299, 0.587, 0.114)
 _AXIS = (np.arange(GRID) + 0.5) / GRID - 0.5
 _ELLIPSE = _AXIS[None] ** 2 + _AXIS[:, None] ** 2 < 0.25
 
@@ -80,7 +81,7 @@ def _square(pixels: torch.Tensor, transform: np.ndarray, side: float) -> np.ndar
     low = np.clip(np.floor(centre - SQUARE / 2 * side), 0, limit - 1).astype(int)
     high = np.clip(np.ceil(centre + SQUARE / 2 * side), low + 1, limit).astype(int)
     part = pixels[:, low[1] : high[1], low[0] : high[0]].cpu().float()
-    grey = (255 * torch.einsum("c,chw->hw", part.new_tensor(LUMA), part)).numpy()
+    grey = (255 * luminance(part)[0]).numpy()
     return _downscaled(grey, LARGEST / side) if side > LARGEST else grey
 
 

@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+LARGEST_FILE = 256 * 2**20  # bytes of a picture that is downloaded, or piped in
+
 
 @contextlib.contextmanager
 def written_whole(target: str | os.PathLike) -> Iterator[Path]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+from hf_faceenh.pictures.luminance import LUMA
+
 LUMAS = np.linspace(0.05, 0.95, 7)  # at which the strength is measured
 WINDOW = 16  # px of the photograph
 LOOKED_AT = 1600  # windows of a picture, about
@@ -125,7 +126,7 @@ def _flattest(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if clipped.all():
         return windows, np.full(len(LUMAS), np.nan)
     windows = windows[~clipped]
-    luma = windows.mean(axis=(2, 3)) @ LUMA
+    luma = windows.mean(axis=(2, 3)) @ np.float32(LUMA)
     nearest = np.abs(luma[:, None] - LUMAS).argmin(axis=1)
     detail = _without_shading(windows)
     each = (detail**2).mean(axis=(1, 2, 3))

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hf_faceenh.grain import LUMA, LUMAS, Grain, Grid, measure
+from hf_faceenh.grain import LUMAS, Grain, Grid, measure
+from hf_faceenh.pictures.luminance import luminance
 
 UNSEEN = 0.4 / 255  # deviation up to which a difference does not matter
 PERIODS = (768, 625)  # px; without a common factor, so the sum of two tiles repeats after 480,000 px only
@@ -121,7 +122,7 @@ class _Layer:
 
     def add(self, strip: torch.Tensor, top: int, weight: torch.Tensor) -> None:
         """Adds `weight` `[1, h, W]` times the grain to rows of a picture from row `top` on, in place."""
-        luma = torch.tensordot(torch.as_tensor(LUMA, device=strip.device), strip, 1)
+        luma = luminance(strip)[0]
         weight = weight * self.deviation.to(weight.dtype)[(luma * 255).round().long().clamp(0, 255)]
         for tile in self.tiles:
             rows, columns = (

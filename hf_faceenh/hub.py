@@ -36,7 +36,7 @@ def export(
     results: Mapping[str, Any] | None = None,
     *,
     repo_id: str | None = None,
-    dataset: str | None = None,
+    datasets: Sequence[str] = (),
     max_shard_size: str = "5GB",
 ) -> Path:
     """Writes a complete model repository, which appears whole or not at all.
@@ -50,7 +50,7 @@ def export(
         results: what training/evaluate.py measured, as in its results.json; those that come with the package for its
             own enhancer by default. The model card says so where there are none.
         repo_id: the name on the Hub, for the model card; the folder's by default.
-        dataset: on what the enhancer was trained: a name on the Hub, for the model card.
+        datasets: on what the enhancer was trained: names on the Hub, for the model card.
         max_shard_size: larger weights are divided into files of this size.
 
     Returns:
@@ -63,7 +63,7 @@ def export(
     folder = Path(folder).resolve()
     check_empty(folder)
     single = FaceEnhancePipeline(**dict(_with_dtype(pipeline.components, torch.float32)))
-    card = model_card(single, results, repo_id or folder.name, dataset)
+    card = model_card(single, results, repo_id or folder.name, datasets)
     folder.parent.mkdir(parents=True, exist_ok=True)
     halves = tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent)
     with written_whole(folder) as whole, halves as half:
@@ -206,7 +206,7 @@ def push_enhancer(
     repo_id: str,
     rows: Sequence[Mapping[str, Any]],
     *,
-    dataset: str | None = None,
+    datasets: Sequence[str] = (),
     private: bool | None = None,
     revision: str | None = None,
     token: str | None = None,
@@ -217,7 +217,7 @@ def push_enhancer(
         enhancer_folder: of the enhancer, as its `save_pretrained` wrote it.
         repo_id: see `push`, as for `private`, `revision` and `token`.
         rows: its figures, as evaluate.py writes them to "rows" of results.json; empty if none were measured.
-        dataset: on what it was trained: a name on the Hub. A folder of this machine is not named in the model card.
+        datasets: on what it was trained: names on the Hub. A folder of this machine is not named in the model card.
 
     Returns:
         the commit's URL.
@@ -229,7 +229,7 @@ def push_enhancer(
     enhancer = load_enhancer(enhancer_folder, dtype=torch.float32)
     pipeline = FaceEnhancePipeline.from_pretrained(enhancer=enhancer)
     results = {"rows": list(rows)} if rows else None
-    named = None if dataset is None or Path(dataset).exists() else dataset
+    named = [name for name in datasets if not Path(name).exists()]
     with tempfile.TemporaryDirectory() as scratch:
-        folder = export(Path(scratch) / "model", pipeline, results, repo_id=repo_id, dataset=named)
+        folder = export(Path(scratch) / "model", pipeline, results, repo_id=repo_id, datasets=named)
         return push(folder, repo_id, private=private, revision=revision, token=token)

@@ -27,16 +27,23 @@ ROLES = {
     "SuperResolver": "super_resolver",
     "FaceRecognizer": "recognizer",
 }
+VARIANTS = {"fast": "enhancer_fast"}  # bundled enhancers beside the default one: name → folder in weights/
 INDEX = "model_index.json"  # which makes a folder a pipeline's
 
 
+def is_variant(model: str | None) -> bool:
+    """Whether a name is that of a bundled variant; a folder of that name comes first."""
+    return model in VARIANTS and not Path(model).is_dir()
+
+
 def check_model(model: str | None) -> None:
-    """Refuses a name that cannot be a model's, as far as this machine alone can tell; `None` is the bundled one.
+    """Refuses a name that cannot be a model's, as far as this machine alone can tell; `None` is the bundled one, and
+    `VARIANTS` are others of it.
 
     Raises:
         ValueError, OSError: with one line that says what is wrong and what to do.
     """
-    if model is None:
+    if model is None or is_variant(model):
         return
     folder = Path(model)
     refuse_file(model)
@@ -101,7 +108,7 @@ def load_pipeline(model: str | None = None, device: str = "auto", dtype: str = "
 
     Args:
         model: a pipeline's folder or Hub id; or a folder that holds one model, as `convert` writes it, which then
-            takes its place in the bundled pipeline. By default the bundled pipeline.
+            takes its place in the bundled pipeline; or one of `VARIANTS`. By default the bundled pipeline.
         device: "auto" (the best there is), "cuda", "mps" or "cpu".
         dtype: "float32", "float16" or "bfloat16".
 
@@ -118,10 +125,10 @@ def load_pipeline(model: str | None = None, device: str = "auto", dtype: str = "
 
     device = _device(device)
     _check_dtype(device, dtype)
-    single = load_single(model, getattr(torch, dtype))
-    source = BUNDLED if single else model or BUNDLED
-    with _loading(source):
-        return FaceEnhancePipeline.from_pretrained(source, dtype=getattr(torch, dtype), **single).to(device)
+    bundled = {"variant": model} if is_variant(model) else load_single(model, getattr(torch, dtype))
+    source = None if bundled else model
+    with _loading(source or BUNDLED):
+        return FaceEnhancePipeline.from_pretrained(source, dtype=getattr(torch, dtype), **bundled).to(device)
 
 
 @contextlib.contextmanager

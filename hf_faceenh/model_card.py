@@ -10,7 +10,8 @@ from huggingface_hub import ModelCard
 from torch import nn
 
 from hf_faceenh.components import component_rows
-from hf_faceenh.learning.tables import INPUT, METRICS, Metric, markdown_table, model_index_results
+from hf_faceenh.learning.tables import INPUT, METRICS, Metric, gains_table, markdown_table, model_index_results
+from hf_faceenh.loading import VARIANTS
 from hf_faceenh.models.costs import parameter_count
 from hf_faceenh.pipeline import FaceEnhancePipeline
 from hf_faceenh.results import read_results
@@ -26,7 +27,7 @@ def model_card(
     pipeline: FaceEnhancePipeline,
     results: Mapping[str, Any] | None = None,
     repo_id: str = "hf-faceenh",
-    dataset: str | None = None,
+    datasets: Sequence[str] = (),
 ) -> ModelCard:
     """The filled template; see `hf_faceenh.hub.export` for the arguments and errors."""
     networks = {name: model for name, model in pipeline.components.items() if isinstance(model, nn.Module)}
@@ -43,7 +44,7 @@ def model_card(
     if unclear:
         data.license_name, data.license_link = "licences-of-the-components", "README.md"
     detector = WIDER_FACE if "detector" in bundled else None
-    data.datasets = list(filter(None, (dataset, detector))) or None
+    data.datasets = list(filter(None, (*datasets, detector))) or None
     if rows:
         data.model_name = name
         data.metrics = list(dict.fromkeys(metric for row in rows for metric in row["metrics"]))
@@ -55,7 +56,7 @@ def model_card(
         repo_id=repo_id,
         bundled=bundled,
         components=_described(networks),
-        dataset=dataset,
+        datasets=datasets,
         evaluation=evaluation(results, rows) if rows else None,
         example=EXAMPLE if pipeline.detector is not None else None,
         politicians=bool(bundled - {"detector", "recognizer"}),
@@ -65,11 +66,16 @@ def model_card(
 
 
 def is_bundled(name: str, model: nn.Module) -> bool:
-    """Whether a component's weights are those that come with the package."""
-    config = json.loads((BUNDLED / name / "config.json").read_text())
+    """Whether a component's weights are among those that come with the package."""
+    folders = [name, *VARIANTS.values()] if name == "enhancer" else [name]
+    return any(_equal(model, BUNDLED / folder) for folder in folders)
+
+
+def _equal(model: nn.Module, folder: Path) -> bool:
+    config = json.loads((folder / "config.json").read_text())
     if type(model).__name__ not in (config.get("_class_name"), *config.get("architectures", ())):
         return False
-    theirs = type(model).from_pretrained(BUNDLED / name, dtype=torch.float32).state_dict()
+    theirs = type(model).from_pretrained(folder, dtype=torch.float32).state_dict()
     ours = model.state_dict()
     return theirs.keys() == ours.keys() and all(
         ours[name].shape == tensor.shape and torch.equal(ours[name].cpu(), tensor) for name, tensor in theirs.items()
@@ -126,7 +132,10 @@ def evaluation(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
         markdown_table(["faces", "metric", "input", "enhanced", "difference"], lines),
         *(f"{METRICS[name].heading}: {note}." for name, note in results.get("notes", {}).items()),
     ]
-    for model in {row["model"] for row in rows} & results.get("models", {}).keys():
+    names = {row["model"] for row in rows}
+    if gains := [row for row in results.get("gains", ()) if row["model"] in names]:
+        parts += ["For whom it works, and the identity distance as a factor of the input's:", gains_table(gains)]
+    for model in names & results.get("models", {}).keys():
         seconds = results["models"][model]["seconds_per_face"]
         parts.append(
             f"{seconds:.3f} s per face on {results['device']} with {results['threads']} CPU threads, "

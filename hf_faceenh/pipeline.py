@@ -16,7 +16,7 @@ from hf_faceenh.alignment import for_upscaled
 from hf_faceenh.arguments import check_call
 from hf_faceenh.binding import bind, worth
 from hf_faceenh.colours import bind_colours
-from hf_faceenh.denoising import with_less_grain
+from hf_faceenh.denoising import super_resolvers_share, with_less_grain
 from hf_faceenh.enhancing import enhance, parse
 from hf_faceenh.faces import EnhancedFace, Limits, choices, choose, find_faces, measured, whole_picture
 from hf_faceenh.fusion import Regions, coverage, fuse, region_mask
@@ -89,7 +89,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             enhancer=enhancer.to(memory_format=torch.channels_last),  # like its faces: a quarter faster on a CPU
             parser=parser,
             detector=detector,
-            super_resolver=super_resolver,
+            super_resolver=super_resolver and super_resolver.to(memory_format=torch.channels_last),
             image_processor=image_processor or FaceImageProcessor(),
             recognizer=recognizer and recognizer.to(memory_format=torch.channels_last),
         )
@@ -111,6 +111,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         tile_size: int = 512,
         identity_limit: float | None = None,
         grain: float | None = None,
+        denoise: float | None = None,
         regions: Regions = "head",
         output_type: str = "pil",
         return_dict: bool = True,
@@ -146,6 +147,10 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             grain: how much of the photograph's own grain the result has, on faces and around them: 0 as little as can
                 be, 1 all of it. By default what is around the faces keeps what it has, and the faces get as much.
                 Pictures without grain never get any; not for aligned crops.
+            denoise: how much of the photograph's noise and grain the super-resolver takes out while it upscales: 1 all
+                of it, 0 none. By default all of it, or with `grain` what is not wanted of that: `grain` says how much
+                the result has in the end, and lays over what is missing. Blur and the damage of compression go
+                in any case. Not for aligned crops, nor for super-resolvers without `config.denoising`.
             regions: what is taken of an enhanced face: "head", with hair, beard, ears, hat and glasses, or "face",
                 which ends at the hairline. Of a parser without such regions, always the face.
             output_type: "pil", "np", "pt", or "deep": as "pil", but 16-bit colour as uint16 `HxWxC`.
@@ -170,6 +175,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             tile_size,
             identity_limit,
             grain,
+            denoise,
             regions,
             aligned,
         )
@@ -180,13 +186,16 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         limits = Limits(min_face_size, max_face_size, max_faces, max_detail=size if by_detail else None)
         identity_limit = IDENTITY_LIMIT if identity_limit is None else identity_limit
         upscaler = Upscaler(self.super_resolver, tile_size)
-        around = upscaler if restore_background else Upscaler(None, tile_size)  # for what is not face
+        share = super_resolvers_share(denoise, grain, self.super_resolver)
+        around = Upscaler(
+            self.super_resolver if restore_background else None, tile_size, share
+        )  # for what is not face
         show = partial(self._show, output_type=output_type)
         report = callback or (lambda stage, done, total: None)
 
         # 1. Read the pictures
         pictures = self.image_processor.load_all(image)
-        photographs = deque(Photograph(picture, aligned) for picture in pictures)  # pixels [3, H, W] each
+        photographs = deque(Photograph(picture, aligned) for picture in pictures)
         asked_for = choices(only_faces, len(pictures))
         del pictures  # `photographs` alone holds them, each until it is done
 
@@ -196,11 +205,15 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         find = whole_picture if aligned else partial(search, on_look=lambda: found.add(0))
         for photograph, only in zip(photographs, asked_for, strict=True):
             found.begin()
-            faces, photograph.transforms = find(photograph.pixels.to(device), size=size)  # [N, 2, 3]
-            photograph.faces = choose(measured(faces, photograph.pixels), only, limits)
+            pixels = photograph.seen()  # [3, H, W]
+            faces, photograph.transforms = find(pixels.to(device), size=size)  # [N, 2, 3]
+            photograph.faces = choose(measured(faces, pixels), only, limits)
             found.add()
+            del pixels
 
-        tiles = sum(around.tile_count(*one.pixels.shape[1:], upscale) for one in photographs if not one.is_crop)
+        tiles = sum(
+            around.tile_count(*one.picture.pixels.shape[1:], upscale) for one in photographs if not one.is_crop
+        )
         total = sum(len(one.wanted) for one in photographs)
         images, records = [], []
         with self.progress_bar(total=tiles + total) as bar:
@@ -212,7 +225,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
 
             # 3. Super-resolve each picture
             def super_resolve(photograph: Photograph) -> None:
-                photograph.pixels = photograph.pixels.to(device)
+                photograph.begin(device)
                 if not photograph.is_crop:
                     pixels = with_less_grain(photograph.pixels, grain)  # [3, H, W]
                     photograph.upscaled = around(pixels, upscale, on_tile)  # [3, uH, uW]

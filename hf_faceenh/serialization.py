@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from hf_faceenh.loading import VARIANTS
 from hf_faceenh.models import FaceDetector, FaceEnhancer, FaceRecognizer, GPENFaceEnhancer, SuperResolver
 from hf_faceenh.pictures import FaceImageProcessor
 
@@ -34,9 +35,19 @@ class SavedPipelineMixin:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None = None, **kwargs):
-        """As in diffusers; without a name, the bundled pipeline. Float32 unless `dtype` says otherwise."""
+        """As in diffusers; without a name, the bundled pipeline, of which `variant` may be one of `VARIANTS`. Float32
+        unless `dtype` says otherwise.
+
+        Raises:
+            ValueError: where the bundled pipeline has no such variant.
+        """
         if not {"torch_dtype", "dtype"} & kwargs.keys():
             kwargs["dtype"] = torch.float32
+        if pretrained_model_name_or_path is None and (variant := kwargs.pop("variant", None)) is not None:
+            if variant not in VARIANTS:
+                raise ValueError(f"The bundled pipeline has the variants {', '.join(VARIANTS)}; got {variant!r}.")
+            dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
+            kwargs.setdefault("enhancer", FaceEnhancer.from_pretrained(BUNDLED / VARIANTS[variant], dtype=dtype))
         return super().from_pretrained(pretrained_model_name_or_path or BUNDLED, **kwargs)
 
     @classmethod

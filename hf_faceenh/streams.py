@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-LARGEST = 256 * 2**20  # bytes of a picture on the standard input
+from hf_faceenh.files import LARGEST_FILE
 
 
 def check_input() -> None:
@@ -33,11 +33,11 @@ def read_input() -> bytes:
     Raises:
         ValueError: where it is empty, or larger than a picture can be.
     """
-    data = sys.stdin.buffer.read(LARGEST + 1)
+    data = sys.stdin.buffer.read(LARGEST_FILE + 1)
     if not data:
         raise ValueError("The standard input is empty; expected a picture.")
-    if len(data) > LARGEST:
-        raise ValueError(f"The standard input holds more than {LARGEST / 2**20:g} MiB. Pass a file instead.")
+    if len(data) > LARGEST_FILE:
+        raise ValueError(f"The standard input holds more than {LARGEST_FILE / 2**20:g} MiB. Pass a file instead.")
     return data
 
 

@@ -11,17 +11,12 @@ import cv2
 import numpy as np
 import torch
 
-from hf_faceenh.pictures.output import LUMA
+from hf_faceenh.pictures.luminance import LUMA, luminance
 
 SAMPLES = 512  # along the longer side that are looked at
 BLOCK = 16  # samples along a block's side: noise of the colours, and JPEG's, averages out over it
 BINS = 256  # of luminance, in which the curve is estimated
-WIDTHS = (
-    64,
-    16,
-    4,
-    1,
-)  # standard deviations in bins of the means; the wider count where the finer find few samples
+WIDTHS = 64, 16, 4, 1  # standard deviations in bins of the means; the wider where the finer have few samples
 LEVELS = 4096  # of luminance that the curve is read at; it is smooth, so that 16 bits a channel do not show them
 STRIP = 2**20  # px that are worked on at once
 
@@ -53,12 +48,6 @@ class Tone:
             for channel, offsets in zip(strip, curve, strict=True):
                 torch.add(grey[0], offsets[levels], out=channel)
         return picture.clamp_(0, 1)
-
-
-def luminance(picture: torch.Tensor) -> torch.Tensor:
-    """`[3, H, W]` → `[1, H, W]`, ITU-R 601-2."""
-    red, green, blue = picture
-    return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])[None]
 
 
 def as_grey(picture: torch.Tensor) -> torch.Tensor:

@@ -19,12 +19,15 @@ class Upscaler:
     """Upscales pictures tile by tile with a super-resolver, or with bicubic interpolation where there is none.
 
     Args:
-        super_resolver: maps `[B, 3, H, W]` in [0, 1] to s times the size, s = `config.scale`.
+        super_resolver: maps `[B, 3, H, W]` in [0, 1] to s times the size, s one of its `scales`.
         tile_size: side of the tiles in px of the picture.
+        denoise: how much of the pictures' grain and noise a super-resolver with `config.denoising` takes out, in
+            [0, 1]; by default all of it.
     """
 
     super_resolver: SuperResolver | None
     tile_size: int
+    denoise: float | None = None
 
     def __call__(
         self, pixels: torch.Tensor, factor: int, on_tile: Callable[[int, int], None] | None = None
@@ -51,25 +54,29 @@ class Upscaler:
         """How many tiles a picture of that size is cut into; 0 without a super-resolver."""
         return 0 if self.super_resolver is None else tile_count(height, width, self.tile_size, self.overlap(factor))
 
-    def passes(self, factor: int) -> int:
-        """How often the super-resolver runs to reach `factor`; at least once, because it also cleans."""
+    def passes(self, factor: int) -> list[int]:
+        """The super-resolver's passes to `factor`, or beyond it, each with its scale: one where it reaches it at once;
+        at least one, because it also cleans."""
         scale = self.super_resolver.config.scale
-        return 1 if scale == 1 else max(1, math.ceil(math.log(factor, scale)))
+        if factor in self.super_resolver.scales:
+            return [factor]
+        return [scale] * (1 if scale == 1 else max(1, math.ceil(math.log(factor, scale))))
 
     def overlap(self, factor: int) -> int:
         """Context px of a tile: as far as the super-resolver sees; an eighth of the tile where that is too far, as for
         RRDB, which sees hundreds of px but hardly uses the distant ones."""
-        radius, scale = self.super_resolver.receptive_radius, self.super_resolver.config.scale
-        seen = sum(math.ceil(radius / scale**done) for done in range(self.passes(factor)))
-        seen += 2  # what resampling to the wanted size sees
+        radius, reached, seen = self.super_resolver.receptive_radius, 1, 2  # what resampling to the wanted size sees
+        for scale in self.passes(factor):
+            seen += math.ceil(radius / reached)
+            reached *= scale
         largest = (self.tile_size - ALIGNMENT) // 4  # that `tiled` takes
         return seen if seen <= largest else self.tile_size // 8
 
     def _network(self, tile: torch.Tensor, factor: int) -> torch.Tensor:
         passes = self.passes(factor)
-        reached = self.super_resolver.config.scale**passes
-        for _ in range(passes):  # in float32, whatever the network computes in: each pass adds to the picture
-            tile = self.super_resolver(tile).sample.clamp_(0, 1)
+        reached = math.prod(passes)
+        for scale in passes:  # in float32, whatever the network computes in: each pass adds to the picture
+            tile = self.super_resolver(tile, scale=scale, denoise=self.denoise).sample.clamp_(0, 1)
         if reached == factor:
             return tile
         return F.avg_pool2d(tile, reached // factor) if reached > factor else _resized(tile, factor // reached)

@@ -23,12 +23,11 @@ class Photograph:
     """One picture on its way, and what has been made of it so far.
 
     Args:
-        picture: as it was read.
+        picture: as it was read; from `begin` on, in grey if it has one tone.
         aligned: whether it is the aligned crop of one face.
         tone: the one tone of a picture without colours, which is `picture` in grey until its results get the tone
             back; `None` for one in colour.
-        pixels: `[3, H, W]`, those of `picture`, with colours continued under transparent ones, on the device that
-            works on them.
+        pixels: `[3, H, W]` from `begin` on: as `seen` gives them, on the device that works on them.
         faces: a record for every face, which is filled in on the way.
         transforms: `[N, 2, 3]`, px of the picture → px of the crops.
         upscaled: `[3, uH, uW]`; `None` where the result is the face alone.
@@ -39,7 +38,7 @@ class Photograph:
     picture: LoadedImage
     aligned: bool = False
     tone: Tone | None = field(init=False)
-    pixels: torch.Tensor = field(init=False)
+    pixels: torch.Tensor | None = None
     faces: list[EnhancedFace] = field(default_factory=list)
     transforms: torch.Tensor | None = None
     upscaled: torch.Tensor | None = None
@@ -48,14 +47,24 @@ class Photograph:
 
     def __post_init__(self):
         self.tone = find_tone(self.picture.pixels, self.picture.alpha)
+
+    def seen(self) -> torch.Tensor:
+        """`[3, H, W]`: the picture's pixels as the networks see them, in grey if it has one tone, with colours
+        continued under transparent ones. A copy for some pictures, so it is made when it is needed."""
+        pixels = self.picture.pixels if self.tone is None else as_grey(self.picture.pixels)
+        return continued(pixels, self.picture.alpha)
+
+    def begin(self, device: torch.device) -> None:
+        """Puts `pixels` on the device that works on them."""
+        seen = self.seen()
         if self.tone is not None:
-            self.picture = replace(self.picture, pixels=as_grey(self.picture.pixels))
-        self.pixels = continued(self.picture.pixels, self.picture.alpha)
+            self.picture = replace(self.picture, pixels=seen)
+        self.pixels = seen.to(device)
 
     @property
     def area(self) -> int:
         """Pixels of the picture."""
-        return self.pixels[0].numel()
+        return self.picture.pixels[0].numel()
 
     @property
     def wanted(self) -> list[int]:

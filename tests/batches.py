@@ -42,7 +42,7 @@ def assert_same(first, second):
     first, second = list(first), list(second)
     assert len(first) == len(second) > 0
     for one, other in zip(first, second, strict=True):
-        assert one.keys() == other.keys() == {"hq", "lq", "tags"}
+        assert one.keys() == other.keys() == {"hq", "lq", "tags", "side"}
         for name in one:
             np.testing.assert_array_equal(one[name], other[name])
 

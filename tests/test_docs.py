@@ -315,7 +315,7 @@ def check_train(folder: Path) -> None:
     rounds = [json.loads(line) for line in (folder / "run" / "rounds.jsonl").read_text().splitlines()]
     names = "losses factor coefficients reduction validation".split()  # of which the page speaks
     assert all(name in line for line in rounds for name in names)
-    assert {"asked", "kept"} <= rounds[0]["reduction"]["layers"][0].keys()
+    assert {"settled", "kept"} <= rounds[0]["reduction"]["layers"][0].keys()
     assert {"psnr", "input_psnr"} <= rounds[0]["validation"].keys() and "pixel" in rounds[0]["losses"]
     left = {path.name for path in (folder / "run").iterdir()}
     assert {"options.yaml", "rounds.jsonl", "samples", "checkpoints", "enhancer"} <= left

@@ -232,7 +232,7 @@ from hf_faceenh import hub
 first = hub.push(f"{scratch}/faces", "org/faces")
 second = hub.push(sharded, "org/faces", revision="v2")
 rows = json.load(open(results))["rows"]
-trained = hub.push_enhancer(enhancer, "trained", rows, dataset=scratch)
+trained = hub.push_enhancer(enhancer, "trained", rows, datasets=[scratch])
 refused = []
 for arguments, options in (((sharded, "org/other"), {"token": "hf_wrong"}), ((sharded, "a/b/c"), {}),
                            ((scratch, "org/x"), {}), ((sharded, "nameless"), {"token": "hf_wrong"})):

@@ -30,10 +30,11 @@ def test_a_card_without_figures_says_so(tiny):
 
 def test_the_cards_figures_come_from_the_evaluation(tiny):
     results = results_of(tiny.enhancer)
-    card = model_card.model_card(tiny, results, "org/faces", "org/portraits")
+    card = model_card.model_card(tiny, results, "org/faces", ["org/portraits", "org/people"])
     again = ModelCard(str(card))
     assert again.data.model_name == "faces" and again.data.metrics == ["psnr", "landmarks"]
-    assert again.data.datasets == ["org/portraits", model_card.WIDER_FACE]
+    assert again.data.datasets == ["org/portraits", "org/people", model_card.WIDER_FACE]
+    assert "not the package's own, trained on org/portraits and org/people." in card.text
     found = [(r.metric_type, r.metric_value, r.dataset_name, r.dataset_config) for r in again.data.eval_results]
     assert found == [("psnr", 21.25, f"poor faces, {level}", level) for level in ("mild", "severe")]
     expected = "| mild | PSNR in dB ↑ | 20.00 [19.00, 21.00] | 21.25 [20.25, 22.25] | +1.25 [+0.75, +1.75] |"
@@ -42,6 +43,13 @@ def test_the_cards_figures_come_from_the_evaluation(tiny):
     assert "0.062 s per face on cpu" in card.text and "PSNR in dB: over all channels." in card.text
     assert "--lq DEGRADED/mild DEGRADED/severe --model" in card.text and "None was measured" not in card.text
     assert "trained on org/portraits" in card.text and "run/enhancer" not in card.text
+
+
+def test_the_card_says_for_whom_the_enhancer_works(tiny):
+    gain = {"level": "severe", "faces": 7, "psnr": {"mean": 1.5, "interval": [1.0, 2.0]}, "worse": 1, "identity": 0.75}
+    gains = [{"model": model, "group": "children"} | gain for model in ("run/enhancer", "other")]
+    card = model_card.model_card(tiny, results_of(tiny.enhancer, other=123) | {"gains": gains})
+    assert card.text.count("| children | 7 | severe | +1.50 [+1.00, +2.00] | 1 | × 0.75 |") == 1
 
 
 def test_figures_of_another_model_are_refused(tiny):

@@ -375,6 +375,8 @@ def test_half_precision(bundled, photo):
         ({"identity_limit": -1}, "identity_limit must be 0 or more"),
         ({"identity_limit": float("nan")}, "identity_limit must be 0 or more"),
         ({"grain": 0.5, "aligned": True}, "Aligned crops get no grain"),
+        ({"denoise": 1.5}, r"denoise must lie in \[0, 1\]"),
+        ({"denoise": 0.5, "aligned": True}, "Aligned crops are not denoised"),
         ({"output_type": "latent"}, "output_type must be one of pil, deep, np, pt; got 'latent'"),
     ],
 )

@@ -15,6 +15,9 @@ from PIL import Image
 from tiny import tiny_enhancer, tiny_pipeline
 
 from hf_faceenh import FaceEnhancePipeline, FaceImageProcessor, FaceRecognizer
+from hf_faceenh.loading import VARIANTS, load_pipeline
+from hf_faceenh.models import load_enhancer
+from hf_faceenh.serialization import BUNDLED
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +104,22 @@ def test_variant_and_dtype(bundled, tmp_path, photo):
     half = FaceEnhancePipeline.from_pretrained(tmp_path, variant="fp16", torch_dtype=torch.bfloat16)
     assert half.enhancer.dtype == half.parser.dtype == torch.bfloat16
     assert np.abs(as_array(loaded(photo).images[0]) - as_array(pipe(photo).images[0])).mean() < 1
+
+
+def test_a_variant_of_the_bundled_pipeline(bundled, tmp_path, monkeypatch):
+    """By keyword and by name; a folder of that name comes first, and a wrong keyword is refused."""
+    fast = load_enhancer(BUNDLED / VARIANTS["fast"], dtype=torch.float32)
+    by_keyword, by_name = FaceEnhancePipeline.from_pretrained(variant="fast"), load_pipeline("fast", "cpu")
+    for pipe in (by_keyword, by_name):
+        assert pipe.enhancer.config.sample_size == fast.config.sample_size
+        assert torch.equal(pipe.enhancer.generating_network.constant, fast.generating_network.constant)
+        assert type(pipe.parser) is type(bundled.parser)
+    assert load_pipeline("fast", "cpu", "bfloat16").enhancer.dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="has the variants fast; got 'fine'"):
+        FaceEnhancePipeline.from_pretrained(variant="fine")
+    monkeypatch.chdir(tmp_path)
+    tiny_enhancer(16).save_pretrained("fast")
+    assert load_pipeline("fast", "cpu").enhancer.config.sample_size == 16
 
 
 @pytest.mark.parametrize("module", ["hf_faceenh.image_processor", "hf_faceenh.old.place", "{name}"])

@@ -28,10 +28,27 @@ def test_without_a_super_resolver_it_is_bicubic(factor):
     assert result.data_ptr() != pixels.data_ptr()  # what is fused in place is never the input
 
 
-@pytest.mark.parametrize("scale, passes", [(1, (1, 1, 1)), (2, (1, 1, 2)), (4, (1, 1, 1))])
-def test_as_many_passes_as_it_takes(scale, passes):
-    upscaler = Upscaler(SuperResolver(scale=scale, num_feat=4, num_conv=1), 64)
-    assert tuple(upscaler.passes(factor) for factor in (1, 2, 4)) == passes
+@pytest.mark.parametrize(
+    "scale, scales, passes",
+    [
+        (1, None, [[1], [1], [1]]),
+        (2, None, [[2], [2], [2, 2]]),
+        (4, None, [[4], [4], [4]]),
+        (2, (2, 4), [[2], [2], [4]]),
+    ],
+)
+def test_as_many_passes_as_it_takes(scale, scales, passes):
+    upscaler = Upscaler(SuperResolver("cells", scale, num_feat=4, num_block=1, scales=scales), 64)
+    assert [upscaler.passes(factor) for factor in (1, 2, 4)] == passes
+
+
+@torch.no_grad()
+def test_the_wanted_amount_of_denoising_reaches_the_network():
+    torch.manual_seed(0)
+    model, pixels = SuperResolver("cells", 2, num_feat=4, num_block=1, denoising=True), torch.rand(3, 20, 20)
+    kept, removed, default = (Upscaler(model, 64, amount)(pixels, 2) for amount in (0.0, 1.0, None))
+    assert torch.equal(removed, default) and not torch.equal(kept, removed)
+    torch.testing.assert_close(kept, model(pixels[None], denoise=0.0).sample[0].clamp(0, 1))
 
 
 @torch.no_grad()

@@ -30,7 +30,7 @@ class Options:
     """Settings of `training/ablate.py`.
 
     Args:
-        dataset: sharp faces to train on, as for train.py.
+        dataset: sharp faces to train on, as for train.py: one dataset or several.
         hq: folder of other sharp faces, as for evaluate.py.
         lq: folders of the same faces, degraded.
         recognizer: face recognizer (folder or Hub name).
@@ -41,7 +41,7 @@ class Options:
         only: these tables instead of all.
     """
 
-    dataset: str
+    dataset: list[str] | str
     hq: Path
     lq: list[Path]
     recognizer: str
@@ -74,9 +74,10 @@ class Ablation:
         arguments = [f"--{name}={as_yaml(value)}" for name, value in settings.items() if value is not None]
         if any((folder / "checkpoints").glob("*")):
             arguments += ["--resume", "latest"]
+        datasets = [self.options.dataset] if isinstance(self.options.dataset, str) else self.options.dataset
         self._run(
             "train.py",
-            *("--config", config, "--dataset", self.options.dataset, "--recognizer", self.options.recognizer),
+            *("--config", config, "--dataset", *datasets, "--recognizer", self.options.recognizer),
             *("--output_dir", folder, *self._backbone("--perceptual_backbone"), *arguments),
         )
         (folder / DONE).touch()

@@ -10,8 +10,8 @@ tables, and every model's difference to it is also taken face by face.
 PSNR and SSIM always; `--recognizer` adds the identity distance, `--backbone` the distance of that network's features
 (not LPIPS), and landmarks in metadata.jsonl the error of the points that the bundled detector finds. `--made` adds
 what any other program made of the same degraded faces, whatever its size. With `--output_dir` also results.json, with
-every face's values, results.md, and for every folder of degraded faces a contact sheet of degraded | each model |
-sharp.
+every face's values, results.md, for every folder of degraded faces a contact sheet of degraded | each model |
+sharp, and extremes.png: of each folder the faces that gained most, middling and least.
 """
 
 import sys
@@ -28,6 +28,7 @@ from hf_faceenh.learning.evaluation import (
     levels_of,
     made_faces,
     markdown,
+    read_groups,
     read_landmarks,
     results_of,
     save_results,
@@ -50,6 +51,7 @@ class Options:
         made: faces that other programs enhanced: a folder each, with one for each level in it, named as those of lq.
         recognizer: face recognizer (folder or Hub name).
         backbone: transformers vision model (folder or Hub name), e.g. a MobileNetV2.
+        groups: JSON of group → names of faces; their gains are listed as well, next to everybody's.
         metadata: JSON lines with file_name and landmarks; metadata.jsonl of the sharp faces if that is there.
         size: side in px to measure at; by default the first model's sample_size.
         batch_size: faces that go through a model at once.
@@ -63,6 +65,7 @@ class Options:
     made: list[Path] = field(default_factory=list)
     recognizer: str | None = None
     backbone: str | None = None
+    groups: Path | None = None
     metadata: Path | None = None
     size: int | None = None
     batch_size: int = 8
@@ -117,6 +120,8 @@ def main(arguments: list[str] | None = None) -> None:
     levels = levels_of(options.lq)
     made = {str(folder): made_faces(folder, levels) for folder in options.made}
     landmarks = find_landmarks(options, levels)
+    faces = sorted({face.name for paths in levels.values() for face in paths})
+    groups = read_groups(options.groups, faces) if options.groups else {}
     layout = torch.channels_last  # as in the pipeline
     models = {
         name: load_enhancer(name, torch_dtype=torch.float32).to(device, memory_format=layout).eval()
@@ -128,12 +133,14 @@ def main(arguments: list[str] | None = None) -> None:
     evaluation = Evaluation(models, size, instruments, landmarks, made)
     sheets = {name: evaluation.level(name, paths, options.hq, options.batch_size) for name, paths in levels.items()}
     sources = {"recognizer": options.recognizer, "backbone": options.backbone}
-    results = results_of(evaluation, levels, device, options.batch_size, sources)
+    results = results_of(evaluation, levels, device, options.batch_size, sources, groups)
     print(markdown(results))
     if options.output_dir:
         save_results(results, options.output_dir)
         for name, sheet in sheets.items():
             Image.fromarray(sheet).save(options.output_dir / f"{name}.png")
+        extremes = evaluation.extremes(levels, options.hq)
+        Image.fromarray(extremes).save(options.output_dir / "extremes.png")
 
 
 if __name__ == "__main__":

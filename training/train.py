@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.push_to_hub and accelerator.is_main_process and not trainer.stopping:
         folder = options.output_dir / "enhancer"
         rows = trainer.validation.card_rows(load_enhancer(folder).to(accelerator.device))
-        address = push_enhancer(folder, options.push_to_hub, rows, dataset=options.dataset)
+        address = push_enhancer(folder, options.push_to_hub, rows, datasets=options.datasets)
         accelerator.print(f"Pushed: {address}", flush=True)
     accelerator.end_training()
 

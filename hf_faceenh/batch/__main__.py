@@ -28,7 +28,11 @@ def _parser() -> argparse.ArgumentParser:
     size = "pictures in a shard (1000): a process that was stopped does at most that many again"
     add("--shard-size", type=number(int, 1), default=1000, metavar="N", help=size)
     add("--private", action="store_true", help="make a private repository")
-    add("--model", metavar="ID_OR_FOLDER", help="a pipeline, or a folder with one model that hf-faceenh convert made")
+    add(
+        "--model",
+        metavar="ID_OR_FOLDER",
+        help="a pipeline, a folder with one model that hf-faceenh convert made, or fast",
+    )
     add_pipeline_options(parser)
     add_saving_options(parser)
     add("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))

@@ -6,19 +6,23 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from accelerate import Accelerator
+from datasets import concatenate_datasets
 
 from hf_faceenh.learning import schedule
-from hf_faceenh.learning.data import Coefficients, FacePairs, check_sizes, load_faces, training_loader
+from hf_faceenh.learning.data import Coefficients, FacePairs, check_sizes, load_faces, training_loader, weighed
 from hf_faceenh.learning.degradation import TYPES, Degradation
-from hf_faceenh.learning.metrics import as_batch, as_pictures
+from hf_faceenh.learning.metrics import as_batch, as_pictures, to_network
 from hf_faceenh.learning.options import TrainingOptions
+from hf_faceenh.learning.pipeline_input import PipelineInput
+from hf_faceenh.learning.super_resolution import load_super_resolver
 
 START_COEFFICIENT = 0.5
 Batch = dict[str, torch.Tensor]
 
 
 class Acquisition:
-    """Sharp faces ("hq") and the same degraded with the round's coefficients ("lq"), `[B, 3, S, S]` in [-1, 1].
+    """Sharp faces ("hq") and the same degraded with the round's coefficients ("lq"), `[B, 3, S, S]` in [-1, 1], and
+    the strengths of the damage ("tags").
 
     Args:
         options: of the run.
@@ -35,13 +39,19 @@ class Acquisition:
 
     def __init__(self, options: TrainingOptions, size: int, accelerator: Accelerator):
         self.options, self.accelerator = options, accelerator
-        self.faces = load_faces(options.dataset, streaming=options.streaming)
-        check_sizes(self.faces, size)
+        parts = [load_faces(name, streaming=options.streaming) for name in options.datasets]
+        for part in parts:
+            check_sizes(part, size)
+        self.faces = concatenate_datasets([weighed(part, size) for part in parts])
         start = dict.fromkeys(TYPES, START_COEFFICIENT) | options.coefficients
         self.pairs = FacePairs(Degradation(start, options.probabilities), size)
         self.coefficients = Coefficients(start)
         per_process = -(-options.assessed_faces // options.batch_size)
         assessed = max(1, min(per_process, schedule.batches_per_round(options)))
+        self.pipeline_input = None
+        if options.super_resolver:
+            super_resolver = load_super_resolver(options.super_resolver).float().to(accelerator.device)
+            self.pipeline_input = PipelineInput(super_resolver, options.super_resolved_share, options.seed)
         self.held: deque[Batch] = deque(maxlen=assessed)
 
     def begin(self, progress: schedule.Progress) -> None:
@@ -62,7 +72,7 @@ class Acquisition:
             num_workers=options.num_workers,
         )
         self.coefficients.publish(progress.round, {})
-        self._batches = iter(self.loader)
+        self._batches, self._number = iter(self.loader), first
         for _ in range(first, progress.step * options.gradient_accumulation_steps):
             self._next()
 
@@ -71,8 +81,15 @@ class Acquisition:
         return [self._next() for _ in range(self.options.gradient_accumulation_steps)]
 
     def _next(self) -> Batch:
-        device = self.accelerator.device
-        batch = {name: values.to(device, non_blocking=True) for name, values in next(self._batches).items()}
+        made, device = next(self._batches), self.accelerator.device
+        sides = made.pop("side").tolist()
+        batch = {name: values.to(device, non_blocking=True) for name, values in made.items()}
+        batch |= {name: to_network(batch[name]) for name in ("hq", "lq")}
+        if self.pipeline_input:
+            number = self._number * self.accelerator.num_processes + self.accelerator.process_index
+            with self.accelerator.autocast():
+                batch["lq"] = self.pipeline_input(batch["lq"], sides, number)
+        self._number += 1
         self.held.append(batch)
         return batch
 

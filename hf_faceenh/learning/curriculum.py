@@ -210,6 +210,11 @@ class TypeErrors(_Sums):
     def __init__(self):
         super().__init__((2, len(TYPES)))
 
+    def load(self, sums: torch.Tensor) -> None:
+        """Those of a round that began with other types (in an older version) are left out: it begins anew."""
+        if sums.shape == self._sums.shape:
+            super().load(sums)
+
     @torch.no_grad()
     def add(self, enhanced: torch.Tensor, hq: torch.Tensor, lq: torch.Tensor, tags: torch.Tensor) -> None:
         """Faces `[B, 3, S, S]` in [-1, 1]; tags `[B, len(TYPES)]` in [0, 1]. What is not finite is left out."""

@@ -1,5 +1,6 @@
 """The plain training loop: one network, one loss, a learning rate that follows the steps."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ class LoopSettings:
         save_every: steps from one saved network to the next.
         max_grad_norm: longest gradient; longer ones are shortened to it.
         folder: gets the network.
+        seconds: after which the run ends, if its steps have not.
     """
 
     steps: int
@@ -28,6 +30,7 @@ class LoopSettings:
     save_every: int
     max_grad_norm: float
     folder: Path
+    seconds: float = math.inf
 
 
 def train(
@@ -67,7 +70,9 @@ def train(
         schedule.step()
         optimizer.zero_grad()
         total += loss.item()
-        last = step == settings.steps
+        if time.time() - start >= settings.seconds:
+            accelerator.set_trigger()
+        last = step == settings.steps or accelerator.check_trigger()  # of any process
         if step % settings.log_every == 0 or last:
             count = (step - 1) % settings.log_every + 1
             line = f"step {step} {shown(total / count)} rate {schedule.get_last_lr()[0]:.2e}"
@@ -79,3 +84,5 @@ def train(
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
                 accelerator.unwrap_model(model).save_pretrained(settings.folder)
+        if last:
+            break

@@ -67,7 +67,12 @@ def face_metrics(
 
 def as_batch(pictures: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
     """`[S, S, 3]` uint8 each → `[B, 3, S, S]` float32 in [-1, 1]."""
-    return torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return to_network(torch.from_numpy(np.stack(pictures)).to(device))
+
+
+def to_network(pictures: torch.Tensor) -> torch.Tensor:
+    """`[B, S, S, 3]` uint8 → `[B, 3, S, S]` float32 in [-1, 1], on the same device."""
+    return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def as_pictures(faces: torch.Tensor) -> list[np.ndarray]:

@@ -25,7 +25,7 @@ class TrainingOptions:
     """Settings of `training/train.py`.
 
     Args:
-        dataset: sharp, aligned faces: a folder, Parquet or WebDataset files, or a name on the Hub.
+        dataset: sharp, aligned faces: a folder, Parquet or WebDataset files, or a name on the Hub; or several of them.
         output_dir: gets rounds.jsonl, samples/, checkpoints/ and enhancer/.
         streaming: read the dataset as a stream instead of as a table.
         validation: other sharp, aligned faces, likewise; degraded once, they give the figures after each round.
@@ -40,6 +40,9 @@ class TrainingOptions:
             discriminator.
         coefficients: degradation type → coefficient in [0, 1] of the first round; 0.5 for those not named.
         probabilities: degradation type → probability in [0, 1], where it is not the default.
+        super_resolver: the pipeline's (folder or Hub name), if the enhancer is to see what the pipeline shows it: the
+            mean of a degraded face and the same super-resolved.
+        super_resolved_share: of the degraded faces, which become such means.
         dynamic: adjust the coefficients after each round by the augmentation factor; else they stay.
         prune_only: reduce `init` to the target without discriminator, distilling from the unreduced network.
         rounds: most rounds of the run.
@@ -74,7 +77,7 @@ class TrainingOptions:
         reduction: how channels are reduced; a target of 1 reduces nothing.
     """
 
-    dataset: str
+    dataset: list[str] | str
     output_dir: Path
     streaming: bool = False
     validation: str | None = None
@@ -87,6 +90,8 @@ class TrainingOptions:
     perceptual_backbone: str | None = None
     coefficients: dict[str, float] = field(default_factory=dict)
     probabilities: dict[str, float] = field(default_factory=dict)
+    super_resolver: str | None = None
+    super_resolved_share: float = 0.5
     dynamic: bool = True
     prune_only: bool = False
     rounds: int = 40
@@ -128,6 +133,10 @@ class TrainingOptions:
         for name in counts:
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1; got {getattr(self, name)}.")
+        if not self.datasets:
+            raise ValueError("--dataset names no dataset: give one or several.")
+        if not 0 <= self.super_resolved_share <= 1:
+            raise ValueError(f"--super_resolved_share must be in [0, 1]; got {self.super_resolved_share}.")
         if self.grow < 1 or (self.grow > 1 and not (self.init or self.resume)):
             raise ValueError("--grow is a whole number from 1 up, and above 1 it needs the enhancer of --init.")
         if self.prune_only and not (self.init or self.resume):
@@ -142,6 +151,11 @@ class TrainingOptions:
                 f"{self.rounds} rounds are too few for {self.first_reduction} before the first reduction and "
                 f"{self.tune_rounds} after the last: raise --rounds, or lower --first_reduction or --tune_rounds."
             )
+
+    @property
+    def datasets(self) -> list[str]:
+        """Names of the datasets, also where it is only one."""
+        return [self.dataset] if isinstance(self.dataset, str) else self.dataset
 
     @property
     def needs_discriminator(self) -> bool:

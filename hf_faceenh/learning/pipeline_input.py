@@ -47,5 +47,5 @@ class PipelineInput:
     def _super_resolved(self, faces: torch.Tensor, side: int) -> torch.Tensor:
         """Without a filter against aliasing: the faces were upscaled, and their own pixels come back."""
         small = F.interpolate(faces, (side, side), mode="bicubic").clamp(-1, 1)
-        large = self.super_resolver((small + 1) / 2, return_dict=False)[0].clamp(0, 1) * 2 - 1
+        large = self.super_resolver((small + 1) / 2, return_dict=False)[0].float().clamp(0, 1) * 2 - 1
         return F.interpolate(large, faces.shape[-2:], mode="bicubic", antialias=True).clamp(-1, 1)

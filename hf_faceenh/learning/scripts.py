@@ -4,6 +4,8 @@ Imports neither torch nor the rest of the package, so that `--help` is answered 
 """
 
 import dataclasses
+import itertools
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +28,8 @@ def parse_options(
     switches: Sequence[str] = (),
 ) -> tuple[Options, str]:
     """Reads a script's options from the command line and from `--config file.yaml`.
+
+    A field of type `list[str] | str` takes one value or several, one after the other.
 
     Args:
         kind: dataclass with the options as its fields; the help comes from the "Args" of its docstring.
@@ -53,11 +57,26 @@ def parse_options(
         if entry.name in switches:
             action = ActionYesNo(no_prefix="no-")
             parser.add_argument(f"--{entry.name}", action=action, default=entry.default, help=helps[entry.name])
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    for entry in dataclasses.fields(kind):
+        if get_type_hints(kind)[entry.name] == list[str] | str:
+            arguments = _gathered(arguments, f"--{entry.name}")
     parsed = parser.parse_args(arguments)
     text = parser.dump(parsed)
     values = vars(parser.instantiate(parsed))
     values.pop("config", None)
     return kind(**values), text
+
+
+def _gathered(arguments: list[str], flag: str) -> list[str]:
+    """`--flag A B` as `--flag=["A", "B"]`, which the parser takes for a list; a single value stays as it is."""
+    if flag not in arguments:
+        return arguments
+    start = arguments.index(flag)
+    values = list(itertools.takewhile(lambda value: not value.startswith("--"), arguments[start + 1 :]))
+    if len(values) < 2:
+        return arguments
+    return [*arguments[:start], f"{flag}={json.dumps(values)}", *arguments[start + 1 + len(values) :]]
 
 
 def run_script(main: Callable[[], None]) -> None:

@@ -53,6 +53,20 @@ def markdown_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+GAINS = ["model", "group", "faces", "level", "PSNR over the input in dB ↑", "of them worse", "identity distance ↓"]
+
+
+def gains_table(rows: Sequence[Mapping]) -> str:
+    """The Markdown table of `evaluation.groups.gains`; without the model's name where there is only one."""
+    lines = []
+    for row in rows:
+        psnr, identity = METRICS["psnr"].cell(row["psnr"], "+"), row.get("identity")
+        factor = "" if identity is None else f"× {identity:.2f}"
+        lines.append([row["model"], row["group"], str(row["faces"]), row["level"], psnr, str(row["worse"]), factor])
+    first = 0 if len({row["model"] for row in rows}) > 1 else 1
+    return markdown_table(GAINS[first:], [line[first:] for line in lines])
+
+
 def model_index_results(rows: Iterable[Mapping]) -> list[EvalResult]:
     """Figures for a model card's metadata (`huggingface_hub.ModelCardData(eval_results=…)`).
 

@@ -293,7 +293,7 @@ class Trainer:
         self.first_macs = state["first_macs"]
         self.reducer = Reducer(self.options.reduction, self.first_macs)
         self.reducer.load_state_dict(state["reducer"])
-        self.acquisition.coefficients = Coefficients(state["coefficients"])
+        self.acquisition.coefficients = Coefficients(self.acquisition.coefficients.values() | state["coefficients"])
         self.curriculum.load_state_dict(state["curriculum"])
         self.type_errors.load(state["type_errors"])
         if self.accelerator.is_main_process:

@@ -54,7 +54,6 @@ class ChannelGroup:
         path: where the width stands in the config, such as ("encoder_channels", 2, 1).
         producers: what makes the channels: weights and biases along their outputs.
         consumers: what reads them: weights along their inputs (dim 1), and what scales those inputs (dim 0).
-        image: the module whose last output is the image at this depth; `None` where a network has only its final one.
     """
 
     name: str
@@ -64,7 +63,11 @@ class ChannelGroup:
     path: tuple[str | int, ...]
     producers: tuple[Slice, ...]
     consumers: tuple[Slice, ...]
-    image: str | None = None
+
+    @property
+    def readers(self) -> list[str]:
+        """The modules whose weights read the channels."""
+        return [where.parameter.rpartition(".")[0] for where in self.consumers if where.dim == 1]
 
 
 class Reducible(Protocol):
@@ -73,7 +76,7 @@ class Reducible(Protocol):
     def channel_groups(self) -> list[ChannelGroup]: ...
 
 
-def constant_group(width: int, consumers: tuple[Slice, ...], image: str | None = None) -> ChannelGroup:
+def constant_group(width: int, consumers: tuple[Slice, ...]) -> ChannelGroup:
     """The generating network's learned 4×4 constant."""
     return ChannelGroup(
         name="generating_network.constant",
@@ -83,7 +86,6 @@ def constant_group(width: int, consumers: tuple[Slice, ...], image: str | None =
         path=("constant_channels",),
         producers=(Slice("generating_network.constant", 1),),
         consumers=consumers,
-        image=image,
     )
 
 

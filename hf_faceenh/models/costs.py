@@ -12,14 +12,14 @@ def parameter_count(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def multiply_accumulates(network: torch.nn.Module, shape: Sequence[int]) -> int:
-    """Multiply-accumulates of convolutions and matrix products for one input of `shape`. Counted on the meta device:
-    nothing is computed, and `network` may be there already."""
+def multiply_accumulates(network: torch.nn.Module, shape: Sequence[int], **arguments) -> int:
+    """Multiply-accumulates of convolutions and matrix products for one input of `shape`, and `arguments` of `forward`.
+    Counted on the meta device: nothing is computed, and `network` may be there already."""
     parameter = next(network.parameters())
     if not parameter.is_meta:
         network = copy.deepcopy(network).to("meta")
     with torch.no_grad(), multiply_accumulates_within() as count:
-        network(torch.empty(*shape, dtype=parameter.dtype, device="meta"))
+        network(torch.empty(*shape, dtype=parameter.dtype, device="meta"), **arguments)
     return count()
 
 

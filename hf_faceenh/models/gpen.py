@@ -198,7 +198,6 @@ class GPENFaceEnhancer(ThreeNetworks, ModelMixin, ConfigMixin):
             constant_group(
                 self.config.constant_channels,
                 _modulated_inputs("generating_network.stages.0.convolutions.0"),
-                image="generating_network.stages.0",
             )
         ]
         for stage, widths in enumerate(self.config.decoder_channels):
@@ -213,7 +212,6 @@ class GPENFaceEnhancer(ThreeNetworks, ModelMixin, ConfigMixin):
                         path=("decoder_channels", stage, index),
                         producers=layer_outputs(layer),
                         consumers=self._generating_inputs(stage, index),
-                        image=f"generating_network.stages.{stage}",
                     )
                 )
         return groups

@@ -1,6 +1,6 @@
-"""SuperResolver: upscales whole photographs (Real-ESRGAN's two architectures, Wang et al. 2021, and a small residual
-network)."""
+"""SuperResolver: upscales whole photographs (Real-ESRGAN's two architectures, Wang et al. 2021, and two of ours)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +14,9 @@ from .checkpointing import checkpointed
 from .layers import SLOPE
 from .precision import PictureConv2d, at_least_float32, map_dtype
 
-ARCHITECTURES = ("compact", "residual", "rrdb")
+ARCHITECTURES = ("cells", "compact", "residual", "rrdb")
 SCALES = (1, 2, 4)
+CELL = 2  # px: side of the cells of "cells"
 AROUND = 5  # side of the square of input pixels whose range bounds an output without ringing
 BEYOND = 1 / 255  # how far an output may lie outside that range
 
@@ -70,7 +71,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self.conv2(self.activation(self.conv1(hidden))) + hidden
+        return self.conv2(self.activation(self.conv1(hidden))).add_(hidden)
 
 
 def within_range(image: torch.Tensor, sample: torch.Tensor, scale: int) -> torch.Tensor:
@@ -82,6 +83,21 @@ def within_range(image: torch.Tensor, sample: torch.Tensor, scale: int) -> torch
     return image.clamp(lowest, highest)
 
 
+def within_cells(image: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+    """As `within_range`, before the pixel-shuffle, where it costs a tenth: the range is that of the cell and the eight
+    around it.
+
+    Args:
+        image: `[B, 3r², h, w]`, to be shuffled; clamped in place.
+        cells: `[B, 3·4, h + 2, w + 2]`, the input's pixels.
+    """
+    pixels = cells.unflatten(1, (3, -1))
+    lowest = -F.max_pool2d(-pixels.amin(2), 3, stride=1) - BEYOND
+    highest = F.max_pool2d(pixels.amax(2), 3, stride=1) + BEYOND
+    parts = image.unflatten(1, (3, -1))
+    return parts.clamp(lowest.unsqueeze(2), highest.unsqueeze(2)).flatten(1, 2)
+
+
 class SuperResolver(ModelMixin, ConfigMixin):
     """Upscales pictures by `config.scale`: `[B, 3, H, W]` RGB in [0, 1] → `[B, 3, sH, sW]`, any H, W ≥ 1.
 
@@ -89,25 +105,31 @@ class SuperResolver(ModelMixin, ConfigMixin):
     (`body.i`) and of `RRDBNet` (`conv_first`, `body.i.rdbj.convk`, …).
 
     Args:
-        architecture: "compact" (3×3 convolutions with PReLU at the input's size, then a pixel-shuffle; added to the
-            upscaled input), "residual" (residual blocks at half the input's size, where a convolution of the same cost
-            sees twice as far, then a pixel-shuffle; added to the input upscaled with bilinear interpolation, which
-            does not ring) or "rrdb" (residual-in-residual dense blocks, then twice ×2).
+        architecture: "cells" (residual blocks over cells of 2×2 px, where a convolution of the same cost sees twice as
+            far, then a pixel-shuffle; added to one convolution's linear upscaling), "compact" (3×3 convolutions with
+            PReLU at the input's size, then a pixel-shuffle; added to the upscaled input), "residual" ("cells" of one
+            scale without denoising, added to the input upscaled with bilinear interpolation: slower) or "rrdb"
+            (residual-in-residual dense blocks, then twice ×2).
         scale: 1, 2 or 4. RRDB always upscales its feature maps by 4; scales 2 and 1 start with a pixel-unshuffle by
             2 and 4.
+        scales: cells: all factors that the network reaches in one pass, each with its own last convolutions; `scale`,
+            the one that `forward` takes if none is named, is among them. By default `scale` alone.
+        denoising: cells: whether `forward` takes a wanted amount of denoising, which the first convolutions see as a
+            constant channel (as FFDNet's noise level, Zhang et al. 2018).
         num_feat: channels of the feature maps.
         num_conv: compact: convolutions between the first and the last one.
-        num_block: residual: residual blocks; rrdb: residual-in-residual dense blocks.
+        num_block: cells, residual: residual blocks; rrdb: residual-in-residual dense blocks.
         num_grow_ch: rrdb: output channels of the convolutions inside a dense block.
-        anti_ringing: keep every output pixel within the range of the 5×5 input pixels around it, ± 1/255: a network
-            that learned from photographs learned the bright and dark seams that cameras draw beside edges.
+        anti_ringing: keep every output pixel within the range of the 5×5 input pixels around it (cells: of the
+            3×3 cells), ± 1/255: a network that learned from photographs learned the bright and dark seams that cameras
+            draw beside edges.
         license: what the weights may be used for, for `hf-faceenh info` and model cards.
 
     Raises:
-        ValueError: for an unknown architecture or scale.
+        ValueError: for an unknown architecture or scale, and for what the architecture does not have.
     """
 
-    _keep_in_fp32_modules = ["conv_first"]  # in from_pretrained; see PictureConv2d
+    _keep_in_fp32_modules = ["conv_first", "linear"]  # in from_pretrained; see PictureConv2d
     _supports_gradient_checkpointing = True  # of the blocks; a compact network, which has none, keeps little
 
     @register_to_config
@@ -121,13 +143,25 @@ class SuperResolver(ModelMixin, ConfigMixin):
         num_grow_ch: int = 32,
         anti_ringing: bool = False,
         license: str | None = None,
+        scales: Sequence[int] | None = None,
+        denoising: bool = False,
     ):
         super().__init__()
         if architecture not in ARCHITECTURES:
             raise ValueError(f"SuperResolver architecture must be one of {ARCHITECTURES}; got {architecture!r}.")
         if scale not in SCALES:
             raise ValueError(f"SuperResolver scale must be one of {SCALES}; got {scale!r}.")
-        if architecture == "compact":
+        if scales is not None and not (scale in scales and set(scales) <= set(SCALES)):
+            raise ValueError(f"SuperResolver scales must be some of {SCALES}, {scale} among them; got {scales!r}.")
+        if architecture != "cells" and (denoising or self.scales != (scale,)):
+            raise ValueError(f'Only a SuperResolver of "cells" has several scales or denoising; got {architecture!r}.')
+        if architecture == "cells":
+            channels, sizes = 3 * CELL**2 + denoising, {str(one): 3 * (CELL * one) ** 2 for one in self.scales}
+            self.conv_first = PictureConv2d(channels, num_feat, 3)  # the cells around the picture are there already
+            self.body = nn.ModuleList(ResidualBlock(num_feat) for _ in range(num_block))
+            self.linear = nn.ModuleDict({key: PictureConv2d(channels, size, 3) for key, size in sizes.items()})
+            self.details = nn.ModuleDict({key: nn.Conv2d(num_feat, size, 3, padding=1) for key, size in sizes.items()})
+        elif architecture == "compact":
             layers = [nn.Conv2d(3, num_feat, 3, padding=1), nn.PReLU(num_feat)]
             for _ in range(num_conv):
                 layers += [nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.PReLU(num_feat)]
@@ -145,21 +179,42 @@ class SuperResolver(ModelMixin, ConfigMixin):
         self.gradient_checkpointing = False
 
     @property
+    def scales(self) -> tuple[int, ...]:
+        """The factors that it reaches in one pass."""
+        return tuple(self.config.scales or (self.config.scale,))
+
+    @property
     def _unshuffle(self) -> int:
-        return {"compact": 1, "residual": 2, "rrdb": 4 // self.config.scale}[self.config.architecture]
+        return {"cells": CELL, "compact": 1, "residual": 2, "rrdb": 4 // self.config.scale}[self.config.architecture]
 
     @property
     def receptive_radius(self) -> int:
         """How many input pixels to each side, at most, an output pixel depends on."""
         if self.config.architecture == "compact":
             return self.config.num_conv + 2
-        if self.config.architecture == "residual":
+        if self.config.architecture in ("cells", "residual"):
             # The last pixel of a cell is one pixel further away.
             return (2 * self.config.num_block + 2) * self._unshuffle + self._unshuffle - 1
         # 3×3 convolutions at the feature maps' size, at ×2 and twice at ×4, in pixels of the feature maps, rounded up;
         # the last pixel of such a cell is up to one cell further away.
         at_feature_size = 1 + 15 * self.config.num_block + 1
         return (at_feature_size + 2) * self._unshuffle
+
+    def _cells(self, sample: torch.Tensor, scale: int, denoise: float | torch.Tensor) -> torch.Tensor:
+        height, width = sample.shape[-2:]
+        padded = F.pad(sample, (CELL, CELL + width % CELL, CELL, CELL + height % CELL), mode="replicate")
+        pixels = F.pixel_unshuffle(padded, CELL)  # [B, 12, h + 2, w + 2]
+        cells = pixels
+        if self.config.denoising:
+            amount = torch.as_tensor(denoise, dtype=pixels.dtype, device=pixels.device).reshape(-1, 1, 1, 1)
+            cells = torch.cat([pixels, amount.expand(len(pixels), 1, *pixels.shape[2:])], 1)
+        cells = cells.contiguous(memory_format=torch.channels_last)
+        details = self.details[str(scale)]
+        hidden = self._blocks(self.conv_first(cells).to(map_dtype(details.weight)))
+        image = self.linear[str(scale)](cells).add_(details(hidden))
+        if self.config.anti_ringing:
+            image = within_cells(image, pixels)
+        return F.pixel_shuffle(image, CELL * scale)[..., : height * scale, : width * scale]
 
     def _compact(self, sample: torch.Tensor) -> torch.Tensor:
         hidden = sample.to(self.body[0].weight.dtype)
@@ -198,24 +253,42 @@ class SuperResolver(ModelMixin, ConfigMixin):
         image = self.conv_last(F.leaky_relu(self.conv_hr(hidden), SLOPE))
         return image[..., : height * scale, : width * scale]
 
-    def forward(self, sample: torch.Tensor, return_dict: bool = True) -> SuperResolverOutput | tuple[torch.Tensor]:
+    def forward(
+        self,
+        sample: torch.Tensor,
+        return_dict: bool = True,
+        scale: int | None = None,
+        denoise: float | torch.Tensor | None = None,
+    ) -> SuperResolverOutput | tuple[torch.Tensor]:
         """
         Args:
             sample: pictures, `[B, 3, H, W]` RGB in [0, 1]. The result has their number type: a network in half
                 precision loses least with pictures in float32, to which it adds what its convolutions found.
             return_dict: return a `SuperResolverOutput`; else a tuple of its one entry.
+            scale: one of `scales`; by default `config.scale`.
+            denoise: how much of the pictures' grain and noise is removed, in [0, 1], one number or `[B]`: 0 upscales
+                it like the picture, 1, the default, removes it. Only with `config.denoising`; the others remove it as
+                they learned to.
 
         Raises:
-            ValueError: for another shape.
+            ValueError: for another shape, another scale, or `denoise` where there is none.
         """
         if sample.ndim != 4 or sample.shape[1] != 3 or 0 in sample.shape[2:]:
             raise ValueError(
                 f"SuperResolver expects [B, 3, H, W] in [0, 1]; got {list(sample.shape)}. "
                 "Convert the picture to RGB and drop the alpha channel first."
             )
+        scale = self.config.scale if scale is None else scale
+        if scale not in self.scales:
+            raise ValueError(f"This SuperResolver upscales by {' or '.join(map(str, self.scales))}; got {scale!r}.")
+        if denoise is not None and not self.config.denoising:
+            raise ValueError("This SuperResolver has no wanted amount of denoising. Leave denoise out.")
         picture = at_least_float32(sample)
-        image = getattr(self, f"_{self.config.architecture}")(picture)
-        if self.config.anti_ringing:
-            image = within_range(image, picture, self.config.scale)
+        if self.config.architecture == "cells":
+            image = self._cells(picture, scale, 1.0 if denoise is None else denoise)
+        else:
+            image = getattr(self, f"_{self.config.architecture}")(picture)
+            if self.config.anti_ringing:
+                image = within_range(image, picture, scale)
         image = image.to(sample.dtype)
         return SuperResolverOutput(sample=image) if return_dict else (image,)

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from hf_faceenh.pictures.luminance import luminance
 from hf_faceenh.pictures.metadata import ImageInfo
 
 OUTPUT_TYPES = ("pil", "deep", "np", "pt")
 STRIP = 2**18  # px that are converted at once
-LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as in `PIL.Image.convert("L")`
 
 
 def to_output(
@@ -93,7 +93,7 @@ def _strips(pixels: torch.Tensor, alpha: torch.Tensor | None, grey: bool) -> Ite
         rows = slice(top, top + count)
         strip = pixels[:, rows].float()
         if grey:
-            strip = torch.tensordot(strip.new_tensor(LUMA), strip, dims=1)[None]
+            strip = luminance(strip)
         if alpha is not None:
             strip = torch.cat([strip, alpha[:, rows]])
         yield rows, strip

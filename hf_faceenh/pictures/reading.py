@@ -17,6 +17,7 @@ from diffusers.utils.constants import DIFFUSERS_REQUEST_TIMEOUT
 from PIL import Image, UnidentifiedImageError
 
 from hf_faceenh.errors import one_line
+from hf_faceenh.files import LARGEST_FILE
 from hf_faceenh.pictures import heic
 from hf_faceenh.pictures.colour import rgb_planes, to_float
 from hf_faceenh.pictures.formats import DAMAGE, check_exists
@@ -35,8 +36,6 @@ from hf_faceenh.pictures.unfinished import read_unfinished
 logger = logging.get_logger(__name__)
 
 Picture = Image.Image | np.ndarray | torch.Tensor | str | os.PathLike | bytes
-
-MAX_DOWNLOAD = 256 * 2**20  # bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,8 +94,8 @@ def _download(url: str) -> bytes:
             response.raise_for_status()
             for chunk in response.iter_content(2**20):
                 data += chunk
-                if len(data) > MAX_DOWNLOAD:
-                    raise ValueError(f"{url} is larger than {MAX_DOWNLOAD / 2**20:g} MiB. Pass a smaller picture.")
+                if len(data) > LARGEST_FILE:
+                    raise ValueError(f"{url} is larger than {LARGEST_FILE / 2**20:g} MiB. Pass a smaller picture.")
     except requests.RequestException as error:
         raise OSError(f"Could not fetch {url}: {one_line(error)}. Check the address, or pass a file.") from error
     return bytes(data)

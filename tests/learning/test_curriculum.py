@@ -147,7 +147,7 @@ class Simulated:
     EASE = {"colour": 0.8, "blur": 0.9, "downsample": 0.9, "noise": 1.2, "jpeg": 1.0}
 
     def __init__(self, start, **settings):
-        self.coefficients = dict.fromkeys(TYPES, start)
+        self.coefficients = dict.fromkeys(self.EASE, start)
         self.curriculum = Curriculum(CurriculumConfig(**settings))
         self.noise = np.random.default_rng(0)
         self.directions = []

@@ -39,6 +39,22 @@ def trained(capsys):
     return model, capsys.readouterr().out.splitlines()
 
 
+def test_a_run_ends_when_its_time_is_up(capsys):
+    model = Scale()
+    loop.train(
+        Accelerator(cpu=True),
+        model,
+        torch.optim.SGD(model.parameters(), lr=1.0),
+        [torch.zeros(())] * 5,
+        lambda model, batch: model.weight,
+        lambda step: 1,
+        loop.LoopSettings(steps=5, log_every=9, save_every=9, max_grad_norm=1.0, folder=Path("here"), seconds=0),
+        shown=lambda loss: f"loss {loss:.2f}",
+    )
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["1"]
+    assert len(model.saved) == 1
+
+
 def test_lines_have_the_mean_since_the_last_one_and_the_next_rate(trained):
     lines = [re.sub(r" \d+ s$", "", line) for line in trained[1]]
     assert lines == [

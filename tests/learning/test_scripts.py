@@ -19,6 +19,7 @@ class Options:
         made: what others made.
         sharp: whether it is.
         size: in px.
+        dataset: one or several.
     """
 
     hq: Path
@@ -26,6 +27,7 @@ class Options:
     made: list[str] = field(default_factory=list)
     sharp: bool = True
     size: int = 256
+    dataset: list[str] | str = "faces"
 
 
 def parse(*arguments):
@@ -36,6 +38,20 @@ def test_several_values_stand_one_after_the_other():
     options, text = parse("--hq", "a", "--lq", "b", "c", "--size", "64")
     assert options == Options(Path("a"), [Path("b"), Path("c")], size=64)
     assert "size: 64" in text
+
+
+def test_a_field_of_one_or_several_values_takes_both(tmp_path):
+    def dataset(*arguments):
+        return parse(*arguments, "--hq", "a", "--lq", "b")[0].dataset
+
+    assert dataset() == "faces"
+    assert dataset("--dataset", "b/*.parquet") == "b/*.parquet"
+    assert dataset("--size", "64", "--dataset", "b", "c d", "--made", "e") == ["b", "c d"]
+    (tmp_path / "options.yaml").write_text("dataset: [b, c]\n")
+    assert dataset("--config", str(tmp_path / "options.yaml")) == ["b", "c"]
+    assert dataset("--config", str(tmp_path / "options.yaml"), "--dataset", "d") == "d"
+    (tmp_path / "options.yaml").write_text("dataset: b\n")
+    assert dataset("--config", str(tmp_path / "options.yaml")) == "b"
 
 
 def test_switches_take_no_value():

@@ -37,7 +37,7 @@ def test_equals_the_published_code(name):
     torch.testing.assert_close(model.eval()(io["input"]).sample, io["output"], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("architecture", ["compact", "residual", "rrdb"])
+@pytest.mark.parametrize("architecture", ["cells", "compact", "residual", "rrdb"])
 @pytest.mark.parametrize("scale", [1, 2, 4])
 @torch.no_grad()
 def test_any_size(architecture, scale):
@@ -50,7 +50,12 @@ def test_any_size(architecture, scale):
 
 @pytest.mark.parametrize(
     "architecture, scale, padding",
-    [("rrdb", 1, (0, 3, 0, 1)), ("rrdb", 2, (0, 1, 0, 1)), ("residual", 2, (0, 1, 0, 1))],
+    [
+        ("rrdb", 1, (0, 3, 0, 1)),
+        ("rrdb", 2, (0, 1, 0, 1)),
+        ("residual", 2, (0, 1, 0, 1)),
+        ("cells", 2, (0, 1, 0, 1)),
+    ],
 )
 @torch.no_grad()
 def test_the_last_pixels_of_odd_sizes_are_repeated(architecture, scale, padding):
@@ -60,7 +65,7 @@ def test_the_last_pixels_of_odd_sizes_are_repeated(architecture, scale, padding)
     torch.testing.assert_close(model(picture).sample, model(padded).sample[..., : 11 * scale, : 13 * scale])
 
 
-@pytest.mark.parametrize("architecture", ["compact", "residual", "rrdb"])
+@pytest.mark.parametrize("architecture", ["cells", "compact", "residual", "rrdb"])
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_receptive_radius(architecture, scale):
     model = small(architecture, scale)
@@ -75,7 +80,7 @@ def test_receptive_radius(architecture, scale):
     assert radius - 1 <= seen <= radius
 
 
-@pytest.mark.parametrize("architecture", ["compact", "residual", "rrdb"])
+@pytest.mark.parametrize("architecture", ["cells", "compact", "residual", "rrdb"])
 def test_save_and_load(architecture, tmp_path):
     model = small(architecture)
     model.save_pretrained(tmp_path)
@@ -85,7 +90,7 @@ def test_save_and_load(architecture, tmp_path):
     assert torch.equal(loaded(picture, return_dict=False)[0], model(picture).sample)
 
 
-@pytest.mark.parametrize("architecture", ["compact", "residual", "rrdb"])
+@pytest.mark.parametrize("architecture", ["cells", "compact", "residual", "rrdb"])
 @pytest.mark.parametrize("scale", [1, 2])
 def test_anti_ringing_keeps_to_the_range_of_the_pixels_around(architecture, scale):
     torch.manual_seed(0)
@@ -111,6 +116,61 @@ def test_gradient_checkpointing_keeps_the_gradient():
         model(torch.rand(1, 3, 8, 8)).sample.square().mean().backward()
         gradients.append(model.body[0].rdb1.conv1.weight.grad)
     assert torch.equal(*gradients) and gradients[0].abs().max() > 0
+
+
+def several(**config):
+    """A small network of cells that reaches ×2 and ×4, with random weights."""
+    torch.manual_seed(0)
+    return SuperResolver("cells", 2, num_feat=4, num_block=1, scales=(2, 4), denoising=True, **config).eval()
+
+
+@torch.no_grad()
+def test_several_scales_in_one_pass():
+    model, picture = several(), torch.rand(1, 3, 5, 7)
+    assert model.scales == (2, 4) and SuperResolver("cells", 2, num_feat=4).scales == (2,)
+    assert torch.equal(model(picture).sample, model(picture, scale=2).sample)
+    assert model(picture, scale=4).sample.shape == (1, 3, 20, 28)
+
+
+@torch.no_grad()
+def test_the_wanted_amount_of_denoising_matters_picture_by_picture():
+    model, pictures = several(), torch.rand(2, 3, 6, 6)
+    assert torch.equal(model(pictures).sample, model(pictures, denoise=1.0).sample)  # all of it by default
+    both = model(pictures, denoise=torch.tensor([0.0, 1.0])).sample
+    torch.testing.assert_close(both[:1], model(pictures[:1], denoise=0).sample)
+    torch.testing.assert_close(both[1:], model(pictures[1:], denoise=1).sample)
+    assert (both[0] - model(pictures[:1], denoise=1).sample[0]).abs().max() > 1e-3
+
+
+def test_cells_compute_the_same_in_half_precision():
+    model, picture = several(), torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        half = several().to(torch.bfloat16)
+        assert half.conv_first.weight.dtype == half.linear["2"].weight.dtype == torch.float32  # they read the picture
+        torch.testing.assert_close(half(picture).sample, model(picture).sample, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [({"scale": 1}, "upscales by 2; got 1"), ({"denoise": 0.5}, "no wanted amount of denoising")],
+)
+def test_what_a_network_does_not_have(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        small()(torch.rand(1, 3, 4, 4), **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"scales": [2, 3]}, "some of"),
+        ({"scales": [4]}, "2 among them"),
+        ({"architecture": "residual", "scales": [2, 4]}, "Only"),
+        ({"denoising": True}, "Only"),
+    ],
+)
+def test_bad_scales_and_denoising(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SuperResolver(**{"architecture": "cells"} | arguments if "scales" in arguments else arguments)
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 4, 8, 8), (1, 3, 0, 8)])

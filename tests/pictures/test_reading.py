@@ -233,7 +233,7 @@ def test_urls(server, tmp_path, monkeypatch):
     refused(f"{server}/absent.png", OSError, "404", "absent.png")
     (tmp_path / "text.png").write_text("no picture")
     refused(f"{server}/text.png", OSError, "text.png", "not a picture")
-    monkeypatch.setattr(reading, "MAX_DOWNLOAD", len(data) - 1)
+    monkeypatch.setattr(reading, "LARGEST_FILE", len(data) - 1)
     refused(f"{server}/turned.png", ValueError, "larger than")
 
 

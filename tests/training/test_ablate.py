@@ -28,7 +28,14 @@ TINY = {
 }
 METHOD = {
     **{"config": "tiny.yaml", "init": "@whole", "teacher": "@whole", "first_reduction": 1},
-    **{"reduction.target": 0.9, "reduction.rounds": 1, "reduction.index_psnr": 100.0, "reduction.calibration": 2},
+    **{
+        "reduction.target": 0.9,
+        "reduction.rounds": 1,
+        "reduction.index_psnr": 100.0,
+        "reduction.total_psnr": 100.0,
+        "reduction.calibration": 2,
+    },
+    **{"reduction.index_features": 100.0},
 }
 TABLES = {
     "reduction": {

@@ -77,10 +77,12 @@ def run(*arguments):
 def results(data, models, tmp_path_factory):
     """Of one run over all there is: results.json, the folder it is in, and what was printed."""
     out = tmp_path_factory.mktemp("results")
+    (out / "groups.json").write_text('{"faces": ["a"], "gradients": ["b", "c"]}')
     process = run(
         *("--hq", data / "sharp", "--lq", data / "weak", data / "strong", "--device", "cpu"),
         *("--model", models / "pipeline", models / "gpen", "--batch_size", 2, "--output_dir", out),
         *("--recognizer", models / "recognizer", "--backbone", models / "backbone"),
+        *("--groups", out / "groups.json"),
     )
     assert process.returncode == 0, process.stderr
     return json.loads((out / "results.json").read_text()), out, process.stdout
@@ -106,6 +108,36 @@ def test_every_model_at_every_level_and_all_of_them(results):
         for name in ("psnr", "identity"):
             assert overall[name]["mean"] == pytest.approx((weak[name]["mean"] + strong[name]["mean"]) / 2)
             assert overall[name]["interval"][0] < overall[name]["mean"] < overall[name]["interval"][1]
+
+
+def test_gains_of_everybody_and_of_each_group(results):
+    gains = {(Path(row["model"]).name, row["group"], row["level"]): row for row in results[0]["gains"]}
+    assert len(gains) == 2 * 3 * 2
+    everybody, gradients = gains["gpen", "everybody", "weak"], gains["gpen", "gradients", "weak"]
+    metrics, before = row(results, "gpen", "weak"), row(results, "input", "weak")
+    assert everybody["psnr"]["mean"] == pytest.approx(metrics["metrics"]["psnr"]["difference"]["mean"])
+    factor = metrics["metrics"]["identity"]["mean"] / before["metrics"]["identity"]["mean"]
+    assert everybody["identity"] == pytest.approx(factor)
+    each = [metrics["by_face"][face]["psnr"] - before["by_face"][face]["psnr"] for face in ("b.png", "c.png")]
+    assert (gradients["faces"], gradients["worse"]) == (2, sum(gain < 0 for gain in each))
+    assert gradients["psnr"]["mean"] == pytest.approx(sum(each) / 2)
+    assert f"| gradients | 2 | weak | {gradients['psnr']['mean']:+.2f} [" in results[2]
+
+
+@pytest.mark.parametrize(
+    ("groups", "complaint"),
+    [("[]", "expected a JSON object"), ('{"old": 3}', "expected a JSON object"), ('{"old": ["z"]}', "group 'old'")],
+)
+def test_groups_that_say_nothing_about_the_faces_are_refused(evaluate, data, models, tmp_path, groups, complaint):
+    (tmp_path / "groups.json").write_text(groups)
+    arguments = {
+        "hq": data / "sharp",
+        "lq": data / "weak",
+        "model": models / "gpen",
+        "groups": tmp_path / "groups.json",
+    }
+    with pytest.raises(ValueError, match=complaint):
+        evaluate([text for name, value in arguments.items() for text in (f"--{name}", str(value))])
 
 
 def test_the_input_is_the_upscaled_degraded_face_and_the_zero_line(results, data):
@@ -135,6 +167,23 @@ def test_faces_that_are_not_found_are_counted(results):
     assert overall["missing"] >= 4
     by_face = row(results, "input", "weak")["by_face"]
     assert by_face["a.png"]["landmarks"] == weak["mean"] and by_face["b.png"]["landmarks"] is None
+
+
+def test_extremes_are_the_faces_that_gain_most_middling_and_least(results, data):
+    _, out, _ = results
+    with Image.open(out / "extremes.png") as sheet:
+        rows = np.asarray(sheet)[-6 * SIZE :].reshape(6, SIZE, -1, SIZE, 3)
+    assert rows.shape[2] == 4  # input, two models, sharp
+    found = {
+        (model, level): row(results, model, level)["by_face"] for model in ("input", "pipeline") for level in ("weak",)
+    }
+    gains = {
+        face: found["pipeline", "weak"][face]["psnr"] - found["input", "weak"][face]["psnr"]
+        for face in ("a.png", "b.png", "c.png")
+    }
+    for shown, face in zip(rows[:3, :, -1], sorted(gains, key=gains.get, reverse=True), strict=True):
+        sharp = Image.open(data / "sharp" / face).resize((SIZE, SIZE), Image.Resampling.BOX)
+        assert np.abs(shown.astype(int) - np.asarray(sharp)).mean() < 2
 
 
 def test_the_contact_sheets_show_input_models_and_sharp_faces(results, data):

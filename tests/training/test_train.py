@@ -30,7 +30,8 @@ QUICK = [
     *("--tune_rounds", "1", "--batch_size", "2", "--assessed_faces", "4", "--warmup_steps", "2"),
     *("--checkpoint_every", "2", "--keep_checkpoints", "20", "--curriculum.dead_band", "0.0001"),
     *("--reduction.target", "0.5", "--reduction.rounds", "2", "--reduction.multiple", "1"),
-    *("--reduction.index_psnr", "20", "--loss.adversarial_weight", "0.01"),
+    *("--reduction.index_psnr", "20", "--reduction.total_psnr", "20", "--reduction.index_features", "20"),
+    *("--loss.adversarial_weight", "0.01"),
 ]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
 

@@ -56,8 +56,8 @@ def run(*arguments, home):
 def test_three_steps(photographs, tmp_path):
     out = tmp_path / "out"
     process = run(
-        *("--dataset", photographs, "--output_dir", out, "--steps", 3, "--batch_size", 2, "--crop_size", 32),
-        *("--num_feat", 4, "--num_conv", 1, "--log_every", 1, "--num_workers", 0),
+        *("--dataset", photographs, "--output_dir", out, "--steps", 3, "--batch_size", 2, "--input_size", 16),
+        *("--num_feat", 4, "--num_block", 1, "--log_every", 1, "--num_workers", 0),
         home=tmp_path / "home",
     )
     assert process.returncode == 0, process.stderr
@@ -66,7 +66,7 @@ def test_three_steps(photographs, tmp_path):
     assert lines[1] == "4 photographs, 2 skipped"
     assert [line.split()[:2] for line in lines[2:]] == [["step", "1"], ["step", "2"], ["step", "3"]]
     model = SuperResolver.from_pretrained(out / "super_resolver")
-    assert model.config.num_feat == 4 and model.config.scale == 2
+    assert model.config.num_feat == 4 and model.scales == (2, 4) and model.config.denoising
     assert all(weight.isfinite().all() for weight in model.parameters())
 
 
@@ -84,8 +84,8 @@ def test_init_goes_on_and_evaluate_prints_a_table(script, photographs, tmp_path,
     data = ["--dataset", str(photographs)]
     out = tmp_path / "out"
     script["main"](
-        [*data, "--output_dir", str(out), "--init", str(tmp_path / "first"), "--steps", "1", "--crop_size", "32"]
-        + ["--learning_rate", "1e-6", "--num_workers", "0"]
+        [*data, "--output_dir", str(out), "--init", str(tmp_path / "first"), "--steps", "1", "--input_size", "16"]
+        + ["--learning_rate", "1e-4", "--num_workers", "0"]
     )
     first, second = (SuperResolver.from_pretrained(folder) for folder in (tmp_path / "first", out / "super_resolver"))
     for before, after in zip(first.parameters(), second.parameters(), strict=True):
@@ -101,11 +101,12 @@ def test_init_goes_on_and_evaluate_prints_a_table(script, photographs, tmp_path,
     ("flags", "expected"), [([], True), (["--anti_ringing"], True), (["--no-anti_ringing"], False)]
 )
 def test_a_switch_is_given_without_a_value(script, flags, expected):
-    options, _ = parse_options(script["Options"], "", ["--dataset", "photographs", *flags], switches=("anti_ringing",))
+    lists, switches = ("dataset", "scales"), ("anti_ringing", "denoising")
+    options, _ = parse_options(script["Options"], "", ["--dataset", "photographs", *flags], lists, switches=switches)
     assert options.anti_ringing is expected
 
 
 def test_a_choice_that_is_none_ends_with_one_line(script, capsys):
     with pytest.raises(SystemExit) as exit_:
-        script["main"](["--dataset", "photographs", "--scale", "3"])
-    assert exit_.value.code == 2 and "scale" in capsys.readouterr().err
+        script["main"](["--dataset", "photographs", "--scales", "3"])
+    assert exit_.value.code == 2 and "scales" in capsys.readouterr().err

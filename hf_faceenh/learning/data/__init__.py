@@ -1,13 +1,14 @@
 """From pictures anywhere to training batches and evaluation sets.
 
-`load_faces` and `check_sizes` (sources), then `training_loader` (loader), whose workers make `FacePairs` (pairs) under
-the `Coefficients` of the round (coefficients), or `fixed_pairs` for evaluation.
+`load_faces`, `check_sizes` and `weighed` (sources), then `training_loader` (loader), whose workers make `FacePairs`
+(pairs) under the `Coefficients` of the round (coefficients), or `fixed_pairs` for evaluation.
 """
 
 from hf_faceenh.learning.data.coefficients import Coefficients
 from hf_faceenh.learning.data.decoded import DecodedPictures
 from hf_faceenh.learning.data.loader import training_loader
 from hf_faceenh.learning.data.pairs import FacePairs, fixed_pairs
+from hf_faceenh.learning.data.relighting import Relighting
 from hf_faceenh.learning.data.sources import (
     check_sizes,
     decode,
@@ -18,12 +19,14 @@ from hf_faceenh.learning.data.sources import (
     pictures_of,
     source_of,
     undecoded,
+    weighed,
 )
 
 __all__ = [
     "Coefficients",
     "DecodedPictures",
     "FacePairs",
+    "Relighting",
     "check_sizes",
     "decode",
     "fixed_pairs",
@@ -35,4 +38,5 @@ __all__ = [
     "source_of",
     "training_loader",
     "undecoded",
+    "weighed",
 ]

@@ -18,7 +18,7 @@ from torch.utils.data import IterableDataset as TorchIterableDataset
 from hf_faceenh.learning.data.coefficients import Coefficients
 from hf_faceenh.learning.data.pairs import FacePairs
 from hf_faceenh.learning.data.reader import Reader
-from hf_faceenh.learning.data.sources import undecoded
+from hf_faceenh.learning.data.sources import WEIGHT, checksum_of, undecoded
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,8 @@ NO_PICTURES = "None of the dataset's pictures can be used: give square pictures 
 class TrainingLoader:
     """Training batches, from `training_loader`; iterating starts (again) at its first batch.
 
-    Each batch is a dict of tensors: "hq" and "lq" `[B, 3, S, S]` float32 in [-1, 1], "tags" `[B, len(TYPES)]` float32.
+    Each batch is a dict of tensors: "hq" and "lq" `[B, S, S, 3]` uint8, of which a fourth goes from process to process
+    of what floats would need, "tags" `[B, len(TYPES)]` float32, and "side" `[B]` int64.
     """
 
     def __init__(self, batches: DataLoader, coefficients: Coefficients, reader: Reader):
@@ -74,8 +75,11 @@ def training_loader(
 
     A picture that cannot be used (broken, not square, smaller than the samples) is replaced by the next one.
 
+    Where the faces have weights, some are drawn less often than others. An epoch of a table has as many draws as faces
+    all the same; of a stream, each face takes part in an epoch with the probability that is its weight.
+
     Args:
-        faces: with a column "image", from `load_faces`.
+        faces: with a column "image" and, if wanted, "weight", in (0, 1]: from `load_faces` or `weighed`.
         pairs: makes a pair of each.
         coefficients: of the round that a batch belongs to.
         batches: number of the batch to end before, counted from the start of the run.
@@ -88,8 +92,9 @@ def training_loader(
         num_workers: processes that make the batches; with 0 this one does. For a stream, at most one per file.
     """
     reader = Reader(pairs.sample_size)
+    weight = [WEIGHT] if WEIGHT in (faces.column_names or ()) else []
     if isinstance(faces, IterableDataset):
-        faces = split_dataset_by_node(undecoded(faces), rank, world_size)
+        faces = split_dataset_by_node(undecoded(faces, also=weight), rank, world_size)
         workers = _workers_of_stream(faces, world_size, num_workers)
         data = _StreamedBatches(
             faces, pairs, coefficients, reader, batches, first_batch, batches_per_round, batch_size, seed
@@ -98,7 +103,8 @@ def training_loader(
     else:
         workers = num_workers
         span = (batches, first_batch, batches_per_round, batch_size, rank, world_size)
-        data = _Draws(undecoded(faces), pairs, coefficients, reader, *span, seed)
+        weights = np.asarray(faces[WEIGHT]) if weight else np.ones(len(faces))
+        data = _Draws(undecoded(faces), weights, pairs, coefficients, reader, *span, seed)
     if workers:
         _without_threads(0)  # before the fork: OpenCV's threads do not survive it, and workers would wait for them
     loader = DataLoader(
@@ -123,9 +129,11 @@ class _Draws(TorchDataset):
 
     Args:
         faces: undecoded.
+        weights: of each.
     """
 
     faces: Dataset
+    weights: np.ndarray
     pairs: FacePairs
     coefficients: Coefficients
     reader: Reader
@@ -153,14 +161,22 @@ class _Draws(TorchDataset):
     def _face(self, draw: int) -> np.ndarray:
         epoch, position = divmod(draw, len(self.faces))
         if epoch != self._epoch:
-            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.faces))
-            self._epoch, self._order = epoch, order
+            self._epoch, self._order = epoch, _drawn(self.weights, np.random.default_rng((self.seed, epoch)))
         for step in range(len(self.faces)):
             index = int(self._order[(position + step) % len(self.faces)])
             face = self.reader(self.faces[index]["image"], index)
             if face is not None:
                 return face
         raise ValueError(NO_PICTURES)
+
+
+def _drawn(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """As many draws as there are weights: systematic sampling, so that each number comes as often as its share of the
+    weights says, rounded up or down; with equal weights once. In random order."""
+    numbers = rng.permutation(len(weights))
+    ends = np.cumsum(weights[numbers])
+    places = (np.arange(len(weights)) + rng.random()) / len(weights) * ends[-1]
+    return rng.permutation(numbers[np.searchsorted(ends, places, side="right").clip(max=len(weights) - 1)])
 
 
 def _workers_of_stream(faces: IterableDataset, world_size: int, num_workers: int) -> int:
@@ -223,7 +239,7 @@ class _StreamedBatches(TorchIterableDataset):
             owed = 0
 
     def _pictures(self) -> Iterator[tuple[int, dict]]:
-        """(epoch, undecoded picture), epoch after epoch."""
+        """(epoch, undecoded picture), epoch after epoch; some are left out of an epoch, as their weights say."""
         for epoch in itertools.count():
             # Not set_epoch: all workers share that number, and some are an epoch ahead of others.
             rng = np.random.default_rng((self.seed, epoch))
@@ -231,6 +247,8 @@ class _StreamedBatches(TorchIterableDataset):
             shuffled = self.faces.shuffle(generator=rng, buffer_size=SHUFFLE_BUFFER, max_buffer_input_shards=1)
             example = None
             for example in shuffled:
-                yield epoch, example["image"]
+                picture, weight = example["image"], example.get(WEIGHT, 1)
+                if weight == 1 or np.random.default_rng((self.seed, epoch, checksum_of(picture))).random() < weight:
+                    yield epoch, picture
             if example is None:
                 raise ValueError("A worker's share of the stream is empty: use fewer processes or num_workers.")

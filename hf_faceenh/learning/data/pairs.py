@@ -1,6 +1,5 @@
 """Pairs of a sharp face and a degraded one: drawn for training, fixed for evaluation."""
 
-import inspect
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,14 +10,19 @@ import PIL.Image
 from datasets import Dataset, Features, Image
 from datasets.fingerprint import Hasher
 
+from hf_faceenh.learning import degradation as degradation_code
 from hf_faceenh.learning.data import reader, sources
 from hf_faceenh.learning.data.reader import Reader
+from hf_faceenh.learning.data.relighting import Relighting
 from hf_faceenh.learning.data.sources import undecoded
 from hf_faceenh.learning.degradation import Degradation, resize
 
+DEFAULT_LIGHT = Relighting()
+
 
 class FacePairs:
-    """Sharp faces → training pairs: a slightly misaligned crop, mirrored half of the time, and the same degraded.
+    """Sharp faces → training pairs: a slightly misaligned crop in another light, mirrored half of the time, and the
+    same degraded.
 
     The misalignment is what a detector's landmarks leave: an enhancer that never saw it fails on photographs.
 
@@ -28,6 +32,7 @@ class FacePairs:
         shift: standard deviation of the crop's shift, as a share of its side, per axis.
         scale: standard deviation of the logarithm of the crop's scale.
         rotation: standard deviation of its rotation in degrees.
+        relight: changes the sharp face's light and colours.
     """
 
     def __init__(
@@ -37,14 +42,16 @@ class FacePairs:
         shift: float = 0.01,
         scale: float = 0.04,
         rotation: float = 2.0,
+        relight: Relighting | None = DEFAULT_LIGHT,
     ):
         self.degradation = degradation
         self.sample_size = sample_size
         self.shift, self.scale, self.rotation = shift, scale, rotation
+        self.relight = relight
 
     def __call__(
         self, face: np.ndarray, seed: int | tuple[int, ...], coefficients: Mapping[str, float] | None = None
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, np.ndarray | int]:
         """A pair from one face; the same for the same seed and coefficients.
 
         Args:
@@ -53,29 +60,27 @@ class FacePairs:
             coefficients: type → coefficient in place of the degradation's own.
 
         Returns:
-            "hq" and "lq", `[3, S, S]` float32 in [-1, 1], and "tags", see `Degradation.with_tags`.
+            "hq" and "lq", `[S, S, 3]` uint8; "tags" and "side", see `Degradation.with_tags`.
         """
         rng = np.random.default_rng(seed)
         crop = self._jitter(face, rng)
         hq = resize(crop, (self.sample_size, self.sample_size))
-        lq, tags = self.degradation.with_tags(hq, rng, coefficients)
-        return {"hq": _to_network(hq), "lq": _to_network(lq), "tags": tags}
+        hq = self.relight(hq, rng) if self.relight else hq
+        lq, tags, side = self.degradation.with_tags(hq, rng, coefficients)
+        return {"hq": hq, "lq": lq, "tags": tags, "side": side}
 
     def _jitter(self, face: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         height, width = face.shape[:2]
-        if rng.random() < 0.5:
-            face = np.ascontiguousarray(face[:, ::-1])
+        mirrored = rng.random() < 0.5
         turn = cv2.getRotationMatrix2D(
             ((width - 1) / 2, (height - 1) / 2),
             self.rotation * rng.standard_normal(),
             math.exp(self.scale * rng.standard_normal()),
         )
         turn[:, 2] += self.shift * rng.standard_normal(2) * (width, height)
+        if mirrored:
+            turn = turn @ [[-1, 0, width - 1], [0, 1, 0], [0, 0, 1]]
         return cv2.warpAffine(face, turn, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-
-
-def _to_network(pixels: np.ndarray) -> np.ndarray:
-    return pixels.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
 
 
 def fixed_pairs(faces: Dataset, degradation: Degradation, sample_size: int, seed: int) -> Dataset:
@@ -92,7 +97,8 @@ def fixed_pairs(faces: Dataset, degradation: Degradation, sample_size: int, seed
     """
     arguments = {"read": Reader(sample_size), "degradation": degradation, "sample_size": sample_size, "seed": seed}
     # By hand: the library's own fingerprint does not see what changes in our code.
-    files = (__file__, reader.__file__, sources.__file__, inspect.getfile(Degradation))
+    own = sorted(Path(degradation_code.__file__).parent.glob("*.py"))
+    files = (__file__, reader.__file__, sources.__file__, *own)
     code = (*(Path(file).read_text() for file in files), cv2.__version__)
     fingerprint = Hasher.hash((faces._fingerprint, vars(degradation), sample_size, seed, code))
     return undecoded(faces).map(

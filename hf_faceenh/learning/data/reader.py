@@ -1,13 +1,12 @@
 """Decoding faces for training, where some of them cannot be used."""
 
 import logging
-import zlib
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 
-from hf_faceenh.learning.data.sources import decode, title, unfit
+from hf_faceenh.learning.data.sources import checksum_of, decode, title, unfit
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class Reader:
         if fault is None:
             return face
         if number is None:
-            number = zlib.crc32(picture["bytes"] or (picture["path"] or "").encode())
+            number = checksum_of(picture)
         flag = number % len(self._broken)
         if not self._broken[flag]:
             self._broken[flag] = True

@@ -2,13 +2,14 @@
 
 import contextlib
 import logging
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
 import fsspec
 import PIL.Image
-from datasets import Dataset, Image, IterableDataset, load_dataset
+from datasets import Dataset, Features, Image, IterableDataset, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
 from hf_faceenh.errors import explained, one_line
@@ -20,6 +21,12 @@ BUILDERS = {  # of `datasets`, by the files that a folder holds; the first that 
     "webdataset": {".tar"},
     "imagefolder": {*PIL.Image.registered_extensions(), ".zip"},
 }
+WEIGHT = "weight"  # name of a column
+NUMBERS = ("float32", "float64", "int32", "int64")
+# What `weight` looks at: column → types that it may have.
+WEIGHING = {"source_crop_px": NUMBERS, "inside": NUMBERS, "kind": ("string",)}
+GENERATED, MIRRORED, LEAST_INSIDE = 0.6, 0.5, 0.9
+LEAST_WEIGHT = 0.01  # a stream in which all weigh nothing would never give a face
 HEADERS = {Dataset: 1000, IterableDataset: 100}  # pictures that check_sizes looks at; a stream brings them whole
 
 # Found and loaded
@@ -138,12 +145,49 @@ def pictures_of(option: str, folder: Path) -> list[Path]:
     return paths
 
 
+# How often a face is drawn
+
+
+def weighed(faces: Dataset | IterableDataset, sample_size: int) -> Dataset | IterableDataset:
+    """Faces from `load_faces`: their column "image", as `undecoded` gives it, and "weight", see `weight`."""
+    features = faces.features or {}
+    known = [name for name, types in WEIGHING.items() if getattr(features.get(name), "dtype", None) in types]
+    if isinstance(faces, Dataset):
+        columns = (faces.select_columns(name)[:][name] for name in known)
+        rows = (dict(zip(known, values, strict=True)) for values in zip(*columns, strict=True))
+        weights = [weight(row, sample_size) for row in rows] or [1.0] * len(faces)
+        return undecoded(faces).add_column(WEIGHT, weights)
+    return undecoded(faces, also=known).map(
+        lambda row: {"image": row["image"], WEIGHT: weight(row, sample_size)},
+        remove_columns=known,
+        features=Features(image=Image(decode=False), weight=Value("float64")),
+    )
+
+
+def weight(row: Mapping, sample_size: int) -> float:
+    """How often a face is drawn, in (0, 1]: min(1, source_crop_px / S)² × 0.6 for a kind of "generated" × 0.5 for an
+    `inside` below 0.9. So real pixels and real skin decide. What is not known counts as 1.
+
+    Args:
+        row: source_crop_px: side in px that the crop had in its photograph; kind: "photo" or "generated"; inside:
+            share of the crop that lies inside the photograph, the rest is mirrored. Each may be missing or `None`.
+        sample_size: S.
+    """
+    side, inside = (row.get(name) for name in ("source_crop_px", "inside"))
+    share = 1.0 if side is None else min(1.0, side / sample_size) ** 2
+    share *= GENERATED if row.get("kind") == "generated" else 1
+    share *= MIRRORED if inside is not None and inside < LEAST_INSIDE else 1
+    return max(share, LEAST_WEIGHT)
+
+
 # Looked at and decoded: a picture is {"bytes", "path"}, with None for one of them
 
 
-def undecoded(pictures: Dataset | IterableDataset, columns: Sequence[str] = ("image",)) -> Dataset | IterableDataset:
-    """These columns alone, as `{"bytes", "path"}`."""
-    pictures = pictures.select_columns(list(columns))
+def undecoded(
+    pictures: Dataset | IterableDataset, columns: Sequence[str] = ("image",), also: Sequence[str] = ()
+) -> Dataset | IterableDataset:
+    """These columns alone, as `{"bytes", "path"}`; and those of `also`, as they are."""
+    pictures = pictures.select_columns([*columns, *also])
     for column in columns:
         pictures = pictures.cast_column(column, Image(decode=False))
     return pictures
@@ -210,6 +254,11 @@ def unfit(size: tuple[int, int], sample_size: int) -> str | None:
     if size[0] != size[1]:
         return f"{described}, not square"
     return f"{described}, too small" if size[0] < sample_size else None
+
+
+def checksum_of(picture: Mapping) -> int:
+    """A number that tells pictures apart that have none."""
+    return zlib.crc32(picture["bytes"] or (picture["path"] or "").encode())
 
 
 def title(picture: Mapping, index: int) -> str:

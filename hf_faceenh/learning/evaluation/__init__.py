@@ -2,10 +2,11 @@
 
 The faces are files: `levels_of` folders of degraded ones, the sharp ones of the same names, landmarks, and what other
 programs made of them (`faces`). An `Evaluation` takes every enhancer over all of them (`measuring`); `results_of` it
-are rows of means with intervals, which `markdown` writes as tables (`results`).
+are rows of means with intervals, which `markdown` writes as tables (`results`), and gains by `groups` of people.
 """
 
 from hf_faceenh.learning.evaluation.faces import levels_of, made_faces, read_landmarks
+from hf_faceenh.learning.evaluation.groups import read_groups
 from hf_faceenh.learning.evaluation.measuring import SHARP, Evaluation
 from hf_faceenh.learning.evaluation.results import markdown, results_of, save_report, save_results
 
@@ -15,6 +16,7 @@ __all__ = [
     "levels_of",
     "made_faces",
     "markdown",
+    "read_groups",
     "read_landmarks",
     "results_of",
     "save_report",

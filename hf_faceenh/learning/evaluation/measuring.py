@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -67,20 +68,15 @@ class Evaluation:
 
     def _batch(self, level: str, paths: list[Path], sharp: Path) -> dict[str, list[np.ndarray]]:
         """Adds the values of one batch; all its faces, by column of the contact sheet."""
-        originals = [read_square(sharp / path.name) for path in paths]
-        hq = [resize(picture, (self.size, self.size)) for picture in originals]
-        lq = [read_square(path) for path in paths]
-        columns = {INPUT: [resize(picture, (self.size, self.size)) for picture in lq]}
-        for name, model in self.models.items():
-            columns[name], seconds = enhance(model, lq, self.size)
-            self.seconds[name] += seconds
-        for name, faces in self.made.items():
-            columns[name] = [resize(read_square(faces[path]), (self.size, self.size)) for path in paths]
+        columns, seconds = self._columns(paths, sharp)
+        hq = columns.pop(SHARP)
+        for name in self.models:
+            self.seconds[name] += seconds[name]
         self.faces += len(paths)
 
         landmarks = None
         if self.landmarks is not None:
-            factors = [self.size / len(picture) for picture in originals]
+            factors = [self.size / len(read_square(sharp / path.name)) for path in paths]
             landmarks = [self.landmarks[path.name] * factor for path, factor in zip(paths, factors, strict=True)]
             for path, face, points in zip(paths, hq, landmarks, strict=True):
                 if path.name not in self.sharp_errors:
@@ -92,6 +88,33 @@ class Evaluation:
                 found = (value if math.isfinite(value) else math.nan for value in figures)
                 values.setdefault(metric, []).extend(found)
         return columns | {SHARP: hq}
+
+    def _columns(self, paths: list[Path], sharp: Path) -> tuple[dict[str, list[np.ndarray]], dict[str, float]]:
+        """The faces of every column, `[size, size, 3]` uint8 each, and how many seconds each model took."""
+        lq, seconds = [read_square(path) for path in paths], {}
+        columns = {INPUT: [resize(picture, (self.size, self.size)) for picture in lq]}
+        for name, model in self.models.items():
+            columns[name], seconds[name] = enhance(model, lq, self.size)
+        for name, faces in self.made.items():
+            columns[name] = [resize(read_square(faces[path]), (self.size, self.size)) for path in paths]
+        columns[SHARP] = [resize(read_square(sharp / path.name), (self.size, self.size)) for path in paths]
+        return columns, seconds
+
+    def extremes(self, levels: Mapping[str, list[Path]], sharp: Path) -> np.ndarray:
+        """A contact sheet of three faces of each level, which are done: those to which the first model does most good
+        in PSNR, middling, and least.
+
+        Args:
+            levels: level → its degraded faces, as `level` took them.
+            sharp: folder of the sharp faces, which have the same names.
+        """
+        first, chosen = next(iter(self.models)), []
+        for level, paths in levels.items():
+            gains = np.subtract(*(self.values[level, name]["psnr"] for name in (first, INPUT)))
+            order = np.argsort(-gains)
+            chosen += [paths[order[place]] for place in (0, len(order) // 2, -1)]
+        columns, _ = self._columns(chosen, sharp)
+        return contact_sheet(("/".join(Path(column).parts[-2:]), faces) for column, faces in columns.items())
 
 
 @torch.no_grad()

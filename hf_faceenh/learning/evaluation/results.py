@@ -8,9 +8,10 @@ import torch
 
 from hf_faceenh.files import strict_json, written_whole
 from hf_faceenh.learning.evaluation.faces import OVERALL
+from hf_faceenh.learning.evaluation.groups import gains
 from hf_faceenh.learning.evaluation.measuring import Evaluation
 from hf_faceenh.learning.intervals import mean_with_interval
-from hf_faceenh.learning.tables import INPUT, METRICS, markdown_table
+from hf_faceenh.learning.tables import INPUT, METRICS, gains_table, markdown_table
 from hf_faceenh.models.costs import multiply_accumulates, parameter_count
 
 
@@ -20,8 +21,9 @@ def results_of(
     device: torch.device,
     batch_size: int,
     sources: Mapping[str, str | None],
+    groups: Mapping[str, list[str]],
 ) -> dict:
-    """What results.json holds: how was measured, what every model costs, and the rows.
+    """What results.json holds: how was measured, what every model costs, the rows, and the gains of groups.
 
     Args:
         evaluation: done.
@@ -29,7 +31,9 @@ def results_of(
         device: that the models ran on.
         batch_size: faces that went through a model at once.
         sources: where "recognizer" and "backbone" are from, for the notes.
+        groups: of people, as `read_groups` gives them.
     """
+    rows = _rows(evaluation, {name: [path.name for path in paths] for name, paths in levels.items()})
     return {
         "size": evaluation.size,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -44,7 +48,8 @@ def results_of(
             for name, model in evaluation.models.items()
         },
         "notes": _notes(evaluation, sources),
-        "rows": _rows(evaluation, {name: [path.name for path in paths] for name, paths in levels.items()}),
+        "rows": rows,
+        "gains": gains(rows, groups),
     }
 
 
@@ -132,6 +137,8 @@ def markdown(results: dict) -> str:
         markdown_table(["model", "faces", *heads], means),
         "Difference to the input, face by face:",
         markdown_table(["model", "faces", *heads], differences),
+        "Gain over the input, and identity distance as a factor of the input's:",
+        gains_table(results["gains"]),
     ]
     notes = [f"{METRICS[name].heading}: {note}." for name, note in results["notes"].items()]
     return "\n\n".join(parts + notes)

@@ -15,8 +15,12 @@ class ReductionConfig:
         target: multiply-accumulates in the end, as a share of the first network's; 1 reduces nothing.
         rounds: reductions to get there, where no layer is relaxed.
         index_psnr: image quality index: loss of PSNR in dB that a layer may cause in one round; inf: any.
-        index_identity: likewise, for the distance of the face recognizer's embeddings. Where both are inf, no layer is
-            relaxed, and all get the same ratio.
+        index_identity: likewise, for the distance of the face recognizer's embeddings.
+        index_features: likewise, for the change of the feature maps that are computed from the layer's, as a share of
+            their energy.
+        total_psnr: loss of PSNR in dB that all layers together may cause in one round; inf: any.
+        total_identity: likewise, for the distance of the embeddings. Where this and the four above are inf, nothing is
+            tried, and all layers get the same ratio.
         importance: rank channels by taylor (their effect on the loss) or l2 (the norm of their weights).
         multiple: the channel counts of reduced layers are multiples of it, and at least it.
         largest_ratio: largest share of a layer's channels to remove in one round.
@@ -30,6 +34,9 @@ class ReductionConfig:
     rounds: int = 20
     index_psnr: float = 0.1
     index_identity: float = 0.01
+    index_features: float = 0.1
+    total_psnr: float = 0.5
+    total_identity: float = 0.05
     importance: Literal["taylor", "l2"] = "taylor"
     multiple: int = 8
     largest_ratio: float = 0.5
@@ -41,6 +48,9 @@ class ReductionConfig:
             "rounds": (self.rounds >= 1, "at least 1"),
             "index_psnr": (self.index_psnr > 0, "above 0"),
             "index_identity": (self.index_identity > 0, "above 0"),
+            "index_features": (self.index_features > 0, "above 0"),
+            "total_psnr": (self.total_psnr > 0, "above 0"),
+            "total_identity": (self.total_identity > 0, "above 0"),
             "importance": (self.importance in ("taylor", "l2"), "taylor or l2"),
             "multiple": (self.multiple >= 1, "at least 1"),
             "largest_ratio": (0 < self.largest_ratio < 1, "between 0 and 1"),
@@ -50,5 +60,6 @@ class ReductionConfig:
 
     @property
     def indifferent(self) -> bool:
-        """Whether no loss of quality is too much, so that all layers count as equally sensitive."""
-        return math.isinf(self.index_psnr) and math.isinf(self.index_identity)
+        """Whether no loss is too much, so that all layers count as equally sensitive."""
+        indexes = (self.index_psnr, self.index_identity, self.index_features)
+        return all(map(math.isinf, (*indexes, self.total_psnr, self.total_identity)))

@@ -1,12 +1,10 @@
 """A reduction ratio for every layer: what its channels cost, and how much of them goes.
 
-A *ratio* is the share of a layer's channels that is removed, and leaves a multiple of channels. A layer's *price* is
-the share of the quality index that it loses per multiply-accumulate that it saves.
+A *ratio* is the share of a layer's channels that is removed, and leaves a multiple of channels.
 """
 
 import json
 import math
-import statistics
 from collections.abc import Mapping
 from functools import lru_cache
 from operator import itemgetter
@@ -14,12 +12,11 @@ from operator import itemgetter
 import torch
 
 from hf_faceenh.learning.reduction.config import ReductionConfig
+from hf_faceenh.learning.reduction.trials import Ratios
 from hf_faceenh.models.channels import Reducible, reduced_config
 from hf_faceenh.models.costs import multiply_accumulates
 
-Ratios = Mapping[str, float]  # layer → ratio; 0 for those not named
-
-SPREAD = 4.0  # how far a layer's price, measured on a few faces, may move its ratio from the others'
+STEP = 1 / 6  # of a layer's channels; wide layers take larger steps than to the next multiple, for time's sake
 
 
 # Multiply-accumulates
@@ -86,64 +83,39 @@ def one_step_more(width: int, ratio: float, config: ReductionConfig) -> float:
     return more if more <= min(config.largest_ratio, 1 - 1 / width) else ratio
 
 
+def next_ratio(width: int, ratio: float, config: ReductionConfig) -> float:
+    """The ratio after `ratio` in a layer that is reduced in steps, of `STEP` or the smallest there is; `ratio` itself
+    where there is none."""
+    return max(one_step_more(width, ratio, config), fitting_ratio(width, ratio + STEP, config))
+
+
 # All layers
 
 
-def layer_prices(model: Reducible, sensitivities: Mapping[str, float]) -> dict[str, float]:
-    """Layer → share of the quality index lost per multiply-accumulate saved.
+def uniform_ratios(model: Reducible, wanted: float, config: ReductionConfig) -> dict[str, float]:
+    """One ratio for all layers, found by bisection: the smallest that leaves no more than `wanted`
+    multiply-accumulates, or the largest there is.
 
-    Ratios in proportion to 1/price cost least, if what a layer loses grows with its ratio's square.
-
-    Args:
-        sensitivities: layer → share of the index lost per share of channels; layers not named count as the median.
+    At one ratio many layers may take their next step, and one step may save much more than is still wanted. So they
+    take it one by one, from the first layer on, and the last step is the smallest that is enough.
     """
-    typical = statistics.median_low(sensitivities.values()) if sensitivities else 1.0
-    now, prices = macs(model), {}
-    for group in model.channel_groups():
-        saved = max(1, now - macs(model, {group.name: 1}))  # nothing, where only one channel is left
-        prices[group.name] = sensitivities.get(group.name, typical) / saved
-    return prices
+    groups = model.channel_groups()
 
+    def ratios(ratio: float) -> dict[str, float]:
+        return {group.name: fitting_ratio(group.width, ratio, config) for group in groups}
 
-def choose_ratios(
-    model: Reducible, prices: Mapping[str, float], wanted: float, config: ReductionConfig
-) -> dict[str, float]:
-    """A common factor over each layer's price, found by bisection: the smallest that leaves no more than `wanted`
-    multiply-accumulates, or the largest there is."""
-    groups, typical = model.channel_groups(), statistics.median_low(prices.values())
-    relative = {name: min(max(price / typical, 1 / SPREAD), SPREAD) for name, price in prices.items()}
-
-    def ratios(factor: float) -> dict[str, float]:
-        return {group.name: fitting_ratio(group.width, factor / relative[group.name], config) for group in groups}
-
-    low, high = 0.0, SPREAD * config.largest_ratio
-    for _ in range(12):  # 12 bisections place the factor within 0.0005
+    low, high = 0.0, config.largest_ratio
+    for _ in range(10):  # 10 bisections place the ratio within 0.0005
         middle = (low + high) / 2
         if macs_left(model, ratios(middle)) > wanted:
             low = middle
         else:
             high = middle
-    return _step_by_step(model, ratios(low), ratios(high), prices, wanted, config)
-
-
-def _step_by_step(
-    model: Reducible,
-    chosen: dict[str, float],
-    following: Mapping[str, float],
-    prices: Mapping[str, float],
-    wanted: float,
-    config: ReductionConfig,
-) -> dict[str, float]:
-    """From `chosen`, which leaves too much, towards `following`, the next of each layer.
-
-    At one factor many layers may take their next step, and one step may save much more than is still wanted. So they
-    take it one by one, the cheapest first, and the last step is the smallest that is enough.
-    """
-    groups = model.channel_groups()
+    chosen, following = ratios(low), ratios(high)
     while macs_left(model, chosen) > wanted and chosen != following:
         steps = [chosen | {group.name: one_step_more(group.width, chosen[group.name], config)} for group in groups]
         if enough := [(left, step) for step in steps if (left := macs_left(model, step)) <= wanted]:
             return max(enough, key=itemgetter(0))[1]
-        cheapest = min((name for name in prices if chosen[name] < following[name]), key=prices.__getitem__)
-        chosen = chosen | {cheapest: following[cheapest]}
+        first = next(name for name in chosen if chosen[name] < following[name])
+        chosen = chosen | {first: following[first]}
     return chosen

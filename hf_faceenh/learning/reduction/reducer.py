@@ -8,20 +8,25 @@ from torch import nn
 
 from hf_faceenh.learning.reduction.config import ReductionConfig
 from hf_faceenh.learning.reduction.importance import importance
-from hf_faceenh.learning.reduction.ratios import choose_ratios, fitting_ratio, layer_prices, least_ratio, macs
+from hf_faceenh.learning.reduction.ratios import macs, uniform_ratios
+from hf_faceenh.learning.reduction.settlement import Cut, Settlement
 from hf_faceenh.learning.reduction.trials import Average, Batch, Loss, Quality, Trials, first_faces
-from hf_faceenh.models.channels import ChannelGroup, Reducible, remove_channels
-
-PROBE = 1 / 8  # ratio at which a layer's sensitivity is first measured
+from hf_faceenh.models.channels import Reducible, remove_channels
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One layer, reduced by `ratio`, and the quality after it."""
+    """One layer, reduced by `ratio`, with the cuts that were in place.
+
+    Args:
+        ratio: of its channels.
+        quality: of the final image.
+        lost: share of the quality index that the layer's last step uses up: above 1, it costs too much.
+    """
 
     ratio: float
-    psnr: float
-    identity: float | None
+    quality: Quality
+    lost: float
 
 
 @dataclass(frozen=True)
@@ -31,21 +36,15 @@ class LayerReduction:
     Args:
         name: of the layer, as in `channel_groups`.
         width: its channels before the round.
-        asked: ratio that the schedule asks for; a multiple of channels, so often 0.
-        kept: ratio that its quality allows; below `asked` where the layer was relaxed.
-        psnr_before, psnr_after: in dB, after this layer, before and after removing `kept` of it alone.
-        identity_before, identity_after: likewise, the distance; `None` without a recognizer.
+        settled: ratio that its own quality allowed.
+        kept: ratio that it lost; below `settled` where the limit for the whole took channels back.
         trials: all ratios that were tried, with their quality.
     """
 
     name: str
     width: int
-    asked: float
+    settled: float
     kept: float
-    psnr_before: float
-    psnr_after: float
-    identity_before: float | None
-    identity_after: float | None
     trials: tuple[Trial, ...]
 
 
@@ -60,6 +59,7 @@ class Reduction:
         wanted_macs: multiply-accumulates that the schedule asks for.
         macs_before, macs_after: multiply-accumulates for one face.
         quality_before, quality_after: of the final image.
+        quality_settled: with what all layers together had lost before anything was taken back.
     """
 
     model: nn.Module
@@ -69,6 +69,7 @@ class Reduction:
     macs_before: int
     macs_after: int
     quality_before: Quality
+    quality_settled: Quality
     quality_after: Quality
 
 
@@ -83,7 +84,7 @@ class Reducer:
     def __init__(self, config: ReductionConfig, first_macs: int):
         self.config, self.first_macs = config, first_macs
         self.round = 0
-        self.sensitivities: dict[str, float] = {}  # layer → share of the quality index lost per share of channels
+        self.prices: dict[str, float] = {}  # see `Settlement`
 
     def reduce(
         self,
@@ -106,103 +107,63 @@ class Reducer:
             ValueError: without calibration faces.
         """
         batches = first_faces(calibration, self.config.calibration)
-        groups, macs_before = model.channel_groups(), macs(model)
-        copy = remove_channels(model, {})  # for trials: masks and hooks have no business in a network that is trained
+        macs_before = macs(model)
+        # For trials: masks and hooks have no business in a network that is trained.
+        copy = remove_channels(model, {}).to(memory_format=torch.channels_last)
         wanted = self.wanted_macs(macs_before)
         self.round += 1
 
         # 1. Rank every layer's channels.
         scores = importance(copy, batches, loss, self.config.importance)
         trials = Trials(copy, {name: average(s) for name, s in scores.items()}, batches, recognizer, average)
+        settlement = Settlement(trials, self.config, self.prices)
 
-        # 2. A ratio for every layer: together they meet the schedule, each according to its price.
-        ratios, due = {}, wanted < macs_before
-        if due:
-            ratios = choose_ratios(model, self._prices(trials, model), wanted, self.config)
+        # 2. Settle layer after layer, each judged by the quality after it, until the schedule is met.
+        if wanted < macs_before and self.config.indifferent:
+            settlement.cut_alike(uniform_ratios(model, wanted, self.config))
+        elif wanted < macs_before:
+            settlement.cut_cheapest(wanted)
+        settled, quality_settled = dict(settlement.ratios), settlement.outcome.quality
 
-        # 3. Each layer on trial, judged by the quality after it; where it costs too much, its ratio is relaxed.
-        layers = [self._settle(trials, group, ratios.get(group.name, 0.0)) for group in groups]
-        if due and not any(layer.kept for layer in layers):
-            layers = [self._settle_least(trials, *pair) for pair in zip(groups, layers, strict=True)]
+        # 3. Where all layers together cost too much, the most expensive cuts are taken back.
+        settlement.take_back()
 
-        # 4. All accepted reductions at once, and the whole assessed once more.
-        keep = {
-            layer.name: trials.most_important(group, layer.kept)
-            for group, layer in zip(groups, layers, strict=True)
-            if layer.kept
-        }
+        # 4. What is left of the network.
+        keep = trials.keep(settlement.ratios)
         smaller = remove_channels(model, keep) if keep else model
         return Reduction(
             model=smaller,
             keep=keep,
-            layers=tuple(layers),
+            layers=tuple(
+                LayerReduction(
+                    name=group.name,
+                    width=group.width,
+                    settled=settled[group.name],
+                    kept=settlement.ratios[group.name],
+                    trials=tuple(map(_trial, settlement.tried[group.name])),
+                )
+                for group in model.channel_groups()
+            ),
             wanted_macs=round(wanted),
             macs_before=macs_before,
             macs_after=macs(smaller),
-            quality_before=trials.assess(copy),
-            quality_after=trials.assess(smaller),
+            quality_before=settlement.whole.quality,
+            quality_settled=quality_settled,
+            quality_after=settlement.outcome.quality,
         )
 
     def wanted_macs(self, now: int) -> float:
-        """The schedule: the same factor in each of the rounds that are left, from `now` to the target. So what a
-        relaxed layer did not give is asked of the later rounds."""
+        """The schedule: the same factor in each of the rounds that are left, from `now` to the target. So what one
+        round did not give is asked of the later ones."""
         target = self.config.target * self.first_macs
         return now * min(1, target / now) ** (1 / max(1, self.config.rounds - self.round))
 
-    def _prices(self, trials: Trials, model: Reducible) -> dict[str, float]:
-        """Of all layers; those that have never been on trial are measured first."""
-        groups = model.channel_groups()
-        if self.config.indifferent:
-            return {group.name: 1.0 for group in groups}
-        for group in groups:
-            ratio = max(least_ratio(group.width, self.config), fitting_ratio(group.width, PROBE, self.config))
-            if group.name not in self.sensitivities and ratio <= self.config.largest_ratio:
-                self._learn(group, ratio, self._index_lost(trials.before(group), trials.after(group, ratio)))
-        return layer_prices(model, self.sensitivities)
-
-    def _settle(self, trials: Trials, group: ChannelGroup, asked: float) -> LayerReduction:
-        """`asked`, halved until the quality after the layer stays within the index; at last 0."""
-        before = after = trials.before(group)
-        tried, ratio = [], asked
-        while ratio:
-            quality = trials.after(group, ratio)
-            tried.append(Trial(ratio, quality.psnr, quality.identity))
-            lost = self._index_lost(before, quality)
-            self._learn(group, ratio, lost)
-            if lost <= 1:
-                after = quality
-                break
-            ratio = fitting_ratio(group.width, ratio / 2, self.config)
-        return LayerReduction(
-            name=group.name,
-            width=group.width,
-            asked=asked,
-            kept=ratio,
-            psnr_before=before.psnr,
-            psnr_after=after.psnr,
-            identity_before=before.identity,
-            identity_after=after.identity,
-            trials=tuple(tried),
-        )
-
-    def _settle_least(self, trials: Trials, group: ChannelGroup, layer: LayerReduction) -> LayerReduction:
-        """The smallest step of a layer that was not asked, for a round in which every layer that was asked has been
-        relaxed to 0: the reductions end only when no layer can give any more."""
-        least = least_ratio(group.width, self.config)
-        return layer if layer.asked or least > self.config.largest_ratio else self._settle(trials, group, least)
-
-    def _index_lost(self, before: Quality, after: Quality) -> float:
-        """The share of the image quality index that a trial uses up: above 1, it costs too much."""
-        lost = (before.psnr - after.psnr) / self.config.index_psnr
-        if after.identity is not None:
-            lost = max(lost, (after.identity - before.identity) / self.config.index_identity)
-        return lost
-
-    def _learn(self, group: ChannelGroup, ratio: float, lost: float) -> None:
-        self.sensitivities[group.name] = max(lost, 0.01) / ratio  # a gain in quality is an accident of the few faces
-
     def state_dict(self) -> dict:
-        return {"round": self.round, "sensitivities": dict(self.sensitivities)}
+        return {"round": self.round, "prices": dict(self.prices)}
 
     def load_state_dict(self, state: Mapping) -> None:
-        self.round, self.sensitivities = state["round"], dict(state["sensitivities"])
+        self.round, self.prices = state["round"], dict(state["prices"])
+
+
+def _trial(cut: Cut) -> Trial:
+    return Trial(cut.ratio, cut.outcome.quality, cut.lost)

@@ -1,6 +1,6 @@
 """How well a super-resolver upscales, beside bicubic upscaling."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -31,27 +31,37 @@ INPUTS = {"clean": downscaled, "poor": slightly_degraded}  # name in the table �
 def evaluate(
     model: SuperResolver, pictures: Sequence[np.ndarray] | Photographs, seed: int = 0
 ) -> dict[str, dict[str, float]]:
-    """For each of `INPUTS`: PSNR in dB and noise in flat places, of 255, of `model` and of bicubic upscaling."""
-    scale, figures = model.config.scale, {}
-    for name, make in INPUTS.items():
-        rows = []
-        for i in range(len(pictures)):
-            sharp = pictures[i]
-            sharp = sharp[: sharp.shape[0] // scale * scale, : sharp.shape[1] // scale * scale]
-            small = make(sharp, scale, np.random.default_rng((seed, i)))
-            results = {"bicubic": resample(small, sharp.shape[1::-1], Image.Resampling.BICUBIC)}
-            results["ours"] = upscaled(model, small)
-            rows.append(
-                {f"psnr_{kind}": psnr(result, sharp) for kind, result in results.items()}
-                | {f"flat_noise_{kind}": flat_noise(result, sharp) for kind, result in results.items()}
-            )
-        figures[name] = {figure: float(np.mean([row[figure] for row in rows])) for figure in rows[0]}
+    """For each of `INPUTS` at each of the model's scales: PSNR in dB and noise in flat places, of 255, of `model` and
+    of bicubic upscaling; of a model with `config.denoising` also the noise that it keeps where none is to go."""
+    figures = {}
+    for scale in model.scales:
+        for name, make in INPUTS.items():
+            rows = [_measured(model, scale, pictures[i], make, (seed, i)) for i in range(len(pictures))]
+            key = name if scale == model.config.scale else f"{name}, ×{scale}"
+            figures[key] = {figure: float(np.mean([row[figure] for row in rows])) for figure in rows[0]}
     return figures
 
 
-def upscaled(model: SuperResolver, picture: np.ndarray) -> np.ndarray:
+def _measured(
+    model: SuperResolver,
+    scale: int,
+    sharp: np.ndarray,
+    make: Callable[[np.ndarray, int, np.random.Generator], np.ndarray],
+    seed: tuple[int, int],
+) -> dict[str, float]:
+    sharp = sharp[: sharp.shape[0] // scale * scale, : sharp.shape[1] // scale * scale]
+    small = make(sharp, scale, np.random.default_rng(seed))
+    results = {"bicubic": resample(small, sharp.shape[1::-1], Image.Resampling.BICUBIC)}
+    results["ours"] = upscaled(model, small, scale)
+    row = {f"psnr_{kind}": psnr(result, sharp) for kind, result in results.items()}
+    if model.config.denoising:
+        results["kept"] = upscaled(model, small, scale, denoise=0.0)
+    return row | {f"flat_noise_{kind}": flat_noise(result, sharp) for kind, result in results.items()}
+
+
+def upscaled(model: SuperResolver, picture: np.ndarray, scale: int, denoise: float | None = None) -> np.ndarray:
     """uint8 `[H, W, 3]` → uint8 `[sH, sW, 3]`."""
-    result = model(to_tensor(picture)[None].to(model.device)).sample[0]
+    result = model(to_tensor(picture)[None].to(model.device), scale=scale, denoise=denoise).sample[0]
     return from_float(result.permute(1, 2, 0).float().cpu().numpy())
 
 

@@ -6,7 +6,15 @@ import pytest
 import torch
 from batches import SIDE, as_set, assert_same, loader
 
-from hf_faceenh.learning.data import Coefficients, FacePairs, check_sizes, load_faces, training_loader
+from hf_faceenh.learning.data import (
+    Coefficients,
+    FacePairs,
+    check_sizes,
+    load_faces,
+    training_loader,
+    undecoded,
+    weighed,
+)
 from hf_faceenh.learning.data.reader import Reader
 from hf_faceenh.learning.degradation import TYPES, Degradation
 
@@ -15,8 +23,9 @@ from hf_faceenh.learning.degradation import TYPES, Degradation
 def test_batches_are_stacked_pairs_with_tags(tables, kind):
     batches = list(loader(tables[kind]))
     assert len(batches) == 8
-    assert batches[0]["hq"].shape == batches[0]["lq"].shape == (2, 3, SIDE, SIDE)
-    assert batches[0]["lq"].dtype == batches[0]["tags"].dtype == torch.float32
+    assert batches[0]["hq"].shape == batches[0]["lq"].shape == (2, SIDE, SIDE, 3)
+    assert batches[0]["hq"].dtype == batches[0]["lq"].dtype == torch.uint8
+    assert batches[0]["side"].shape == (2,) and batches[0]["tags"].dtype == torch.float32
     assert batches[0]["tags"].shape == (2, len(TYPES)) and batches[0]["tags"].max() <= 0.5
     assert len(set(as_set(batches))) == 16  # two epochs, each face degraded in another way
 
@@ -37,13 +46,13 @@ def test_a_stream_gives_the_same_pictures_for_any_number_of_workers(tables):
 
 def test_an_epoch_has_every_face_once_in_an_order_of_its_own(folder):
     faces = load_faces(str(folder))
-    plain = FacePairs(Degradation(), 40, shift=0, scale=0, rotation=0)
+    plain = FacePairs(Degradation(), 40, shift=0, scale=0, rotation=0, relight=None)
     settings = {"batches_per_round": 100, "batch_size": 8, "rank": 0, "world_size": 1, "seed": 0, "num_workers": 0}
     coefficients = Coefficients()
     coefficients.publish(0, {})
     orders = []
     for batch in training_loader(faces, plain, coefficients, batches=3, first_batch=0, **settings):
-        blues = (batch["hq"][:, 2].amin(dim=(1, 2)) + 1) * 127.5  # 5 · index
+        blues = batch["hq"][..., 2].amin(dim=(1, 2))  # 5 · index
         orders.append((blues / 5).round().int().tolist())
     assert all(sorted(order) == list(range(8)) for order in orders) and orders[0] != orders[1]
 
@@ -86,6 +95,56 @@ def test_workers_beyond_the_files_of_a_stream_are_not_started(parquet, caplog):
     assert "1 file(s) per process" in caplog.text
 
 
+# Weights
+
+
+@pytest.fixture
+def weighted(folder):
+    """The eight faces, of which those with an odd number weigh a fourth; undecoded, with their weights."""
+    faces = load_faces(str(folder))
+    return undecoded(faces).add_column("weight", [0.25 if index % 2 else 1.0 for index in range(8)])
+
+
+def drawn(faces, batches, **settings):
+    """How often each of the eight faces comes."""
+    plain = FacePairs(Degradation(), 40, shift=0, scale=0, rotation=0, relight=None)
+    settings = {"batches_per_round": 1000, "batch_size": 8, "rank": 0, "world_size": 1, "seed": 0, "num_workers": 0}
+    coefficients = Coefficients()
+    coefficients.publish(0, {})
+    made = training_loader(faces, plain, coefficients, batches=batches, first_batch=0, **settings)
+    blues = torch.cat([batch["hq"][..., 2].amin(dim=(1, 2)) for batch in made])
+    return np.bincount((blues / 5).round().int().numpy(), minlength=8)
+
+
+def test_an_epoch_of_a_table_draws_each_face_as_often_as_its_weight_says(weighted):
+    counts = drawn(weighted, 40)
+    assert counts.sum() == 320
+    np.testing.assert_allclose(counts, [64, 16] * 4, atol=8)
+    one = drawn(weighted, 1)
+    assert set(one[::2]) <= {1, 2} and set(one[1::2]) <= {0, 1}  # 1.6 and 0.4, rounded up or down
+
+
+def test_a_face_of_a_stream_takes_part_in_as_many_epochs_as_its_weight_says(weighted, tmp_path):
+    weighted.to_parquet(tmp_path / "faces.parquet")
+    stream = undecoded(load_faces(str(tmp_path / "faces.parquet"), streaming=True), also=["weight"])
+    counts = drawn(stream, 40)
+    np.testing.assert_allclose(counts[::2], 64, atol=2)
+    np.testing.assert_allclose(counts[1::2], 16, atol=12)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_weighted_batches_are_the_same_after_a_resume_and_for_any_number_of_workers(weighted, tmp_path, streaming):
+    for index in range(2):
+        weighted.shard(2, index).to_parquet(tmp_path / f"{index}.parquet")
+    faces = weighed(load_faces(str(tmp_path), streaming=streaming), 32) if streaming else weighted
+    straight = list(loader(faces, num_workers=2))
+    assert_same(straight[3:], loader(faces, num_workers=2, first_batch=3))
+    other = loader(faces, num_workers=0)
+    assert as_set(other) == as_set(straight) if streaming else not assert_same(other, straight)
+    whole, parts = loader(faces, batch_size=4), [loader(faces, rank=rank, world_size=2) for rank in (0, 1)]
+    assert streaming or as_set(whole) == sorted(as_set(parts[0]) + as_set(parts[1]))
+
+
 # Broken pictures
 
 
@@ -95,7 +154,7 @@ def test_broken_pictures_are_replaced_and_counted_once(with_broken, streaming, w
     running = loader(faces, batches=22, num_workers=workers)  # four epochs
     assert running.broken == 0
     batches = list(running)
-    assert len(batches) == 22 and all(batch["hq"].isfinite().all() for batch in batches)
+    assert len(batches) == 22 and all(batch["hq"].any() for batch in batches)
     assert running.broken == 3
     if workers == 0 or not streaming:
         assert_same(batches, loader(faces, batches=22, num_workers=0))

@@ -6,7 +6,7 @@ from batches import SIDE, picture
 
 from hf_faceenh.learning import degradation
 from hf_faceenh.learning.data import FacePairs, fixed_pairs, load_faces
-from hf_faceenh.learning.degradation import Degradation
+from hf_faceenh.learning.degradation import TYPES, Degradation
 
 
 @pytest.fixture(scope="module")
@@ -24,22 +24,29 @@ def error(a, b):
 def test_pairs_are_aligned_and_seeded(face):
     pairs = FacePairs(Degradation(), sample_size=64)
     pair = pairs(face, seed=(0, 7))
-    assert pair["hq"].shape == pair["lq"].shape == (3, 64, 64)
-    assert pair["hq"].dtype == np.float32 and pair["hq"].min() >= -1 and pair["hq"].max() <= 1
+    assert pair["hq"].shape == pair["lq"].shape == (64, 64, 3)
+    assert pair["hq"].dtype == pair["lq"].dtype == np.uint8
     np.testing.assert_array_equal(pair["lq"], pairs(face, seed=(0, 7))["lq"])
     # the degraded face is of the very same crop: nearer to it than to another draw's
     assert error(pair["lq"], pair["hq"]) < error(pair["lq"], pairs(face, seed=(0, 8))["hq"])
 
 
 def test_without_jitter_the_sharp_face_is_the_face_or_its_mirror_image(face):
-    pairs = FacePairs(Degradation(), sample_size=96, shift=0, scale=0, rotation=0)
+    pairs = FacePairs(Degradation(), sample_size=96, shift=0, scale=0, rotation=0, relight=None)
     seen = set()
     for seed in range(8):
-        hq = (pairs(face, seed)["hq"].transpose(1, 2, 0) + 1) * 127.5
+        hq = pairs(face, seed)["hq"]
         errors = [error(hq, face), error(hq, face[:, ::-1])]
         assert min(errors) < 0.01
         seen.add(int(np.argmin(errors)))
     assert seen == {0, 1}
+
+
+def test_the_side_is_the_one_that_the_degraded_face_was_upscaled_from(face):
+    for seed in range(6):
+        pair = FacePairs(Degradation({"downsample": 0.5}, {"downsample": 1, "second": 0}), sample_size=96)(face, seed)
+        assert pair["side"] == round(96 / 3 ** pair["tags"][list(TYPES).index("downsample")])
+    assert FacePairs(Degradation(probabilities={"downsample": 0, "second": 0}), sample_size=96)(face, 0)["side"] == 96
 
 
 def test_fixed_pairs_are_seeded_cached_pictures(with_broken, tmp_path):

@@ -1,14 +1,24 @@
+import json
 import logging
 import tarfile
 
 import numpy as np
 import pytest
 from batches import SIDE
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, Value, concatenate_datasets
 from datasets import Image as Feature
 from PIL import Image
 
-from hf_faceenh.learning.data import check_sizes, load_faces, load_pictures, picture_files, undecoded
+from hf_faceenh.learning.data import (
+    check_sizes,
+    decode,
+    load_faces,
+    load_pictures,
+    picture_files,
+    sources,
+    undecoded,
+    weighed,
+)
 
 
 def blues(faces):
@@ -54,6 +64,35 @@ def test_what_holds_no_faces_is_one_clear_line(tmp_path, monkeypatch):
             with pytest.raises(ValueError, match=message) as error:
                 load_faces(str(tmp_path / name), streaming=streaming)
             assert "\n" not in str(error.value)
+
+
+def test_real_pixels_photographs_and_whole_crops_weigh_more():
+    assert (
+        sources.weight({}, 512) == sources.weight({"source_crop_px": 600.0, "inside": 0.95, "kind": "photo"}, 512) == 1
+    )
+    assert sources.weight({"source_crop_px": 256}, 512) == 0.25
+    assert sources.weight({"kind": "generated"}, 512) == 0.6
+    assert sources.weight({"inside": 0.8, "kind": None, "source_crop_px": None}, 512) == 0.5
+    assert sources.weight({"source_crop_px": 256, "inside": 0.5, "kind": "generated"}, 512) == pytest.approx(0.075)
+    assert sources.weight({"source_crop_px": 0.0}, 512) == sources.LEAST_WEIGHT
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_several_datasets_become_one_whose_faces_have_weights(folder, tmp_path, streaming):
+    """One with columns, of which one holds something else, and one without."""
+    columns = {"source_crop_px": [20, 40], "kind": ["photo", "generated"], "inside": ["yes", "no"], "other": [1, 2]}
+    for index in range(2):
+        Image.new("RGB", (40, 40), (0, 0, 100 + index)).save(tmp_path / f"{index}.png")
+    rows = [
+        {"file_name": f"{index}.png"} | {name: column[index] for name, column in columns.items()} for index in (0, 1)
+    ]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    parts = [load_faces(str(name), streaming=streaming) for name in (tmp_path, folder)]
+    faces = concatenate_datasets([weighed(part, 40) for part in parts])
+    assert faces.column_names == ["image", "weight"]
+    found = [(np.asarray(decode(face["image"]))[0, 0, 2], face["weight"]) for face in faces]
+    assert found[:2] == [(100, 0.25), (101, 0.6)]
+    assert len(found) == 10 and all(weight == 1 for _, weight in found[2:])
 
 
 @pytest.mark.parametrize("streaming", [False, True])

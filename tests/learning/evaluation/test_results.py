@@ -25,7 +25,7 @@ def evaluation(monkeypatch, tmp_path):
 
 def test_what_is_not_a_number_is_null_and_left_out_of_the_means(evaluation, tmp_path):
     device = SimpleNamespace(type="cpu")
-    found = results_of(evaluation, {"weak": [tmp_path / "a.png", tmp_path / "b.png"]}, device, 2, {})
+    found = results_of(evaluation, {"weak": [tmp_path / "a.png", tmp_path / "b.png"]}, device, 2, {}, {})
     (tmp_path / "out").mkdir()
     save_results(found, tmp_path / "out")
     read = json.loads((tmp_path / "out" / "results.json").read_text(), parse_constant=pytest.fail)

@@ -2,38 +2,14 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from reducible import TinyRecognizer, faces, gpen, groups_of, noisy, ours
 
-from hf_faceenh.learning.reduction import (
-    Trials,
-    images_after,
-)
+from hf_faceenh.learning.reduction import Trials
 from hf_faceenh.models.channels import remove_channels
-from hf_faceenh.models.enhancer import FaceEnhancer
 
 
-@torch.no_grad()
-def test_the_image_at_a_layers_depth():
-    model = ours()
-    lq, names = faces(model)["lq"], groups_of(model)
-    image, final = images_after(model, lq, names["generating_network.stages.1.0"])
-    assert torch.equal(final, model(lq).sample)
-    torch.testing.assert_close(image, F.avg_pool2d(final, 2))
-    for name in ("convolutional_network.stages.1.0", "mapping_network.layers.0"):
-        assert torch.equal(images_after(model, lq, names[name])[0], final)
-
-    model = gpen()
-    image, final = images_after(model, lq, groups_of(model)["generating_network.stages.1.convolutions.0"])
-    assert torch.equal(final, model(lq).sample) and image.shape[-2:] == (8, 8)
-    last = images_after(model, lq, groups_of(model)["generating_network.stages.2.convolutions.0"])[0]
-    assert torch.equal(last, final)
-    features = model.convolutional_network(lq)
-    attribute = model.mapping_network(features[-1].flatten(1))
-    hidden, by_hand = model.generating_network.constant.repeat(len(lq), 1, 1, 1), None
-    for stage, noise in zip(model.generating_network.stages[:2], reversed(features), strict=False):
-        hidden, by_hand = stage(hidden, by_hand, noise, attribute)
-    torch.testing.assert_close(image, by_hand)
+def trials_of(model, batches, scores=None, recognizer=None):
+    return Trials(model, scores or {}, batches, recognizer, lambda values: values)
 
 
 def test_quality_is_the_mean_psnr_over_the_range_of_two():
@@ -45,36 +21,52 @@ def test_quality_is_the_mean_psnr_over_the_range_of_two():
     assert model(batch["lq"]).sample[0].abs().max() < 1
     expected = [20.0] + [10 * math.log10(4 / max(e, 1e-10)) for e in error[1:].tolist()]
     for parts in ([batch], [{k: v[i : i + 2] for k, v in batch.items()} for i in (0, 2)]):
-        quality = Trials(model, {}, parts, None, lambda values: values).assess(model)
-        assert quality.psnr == pytest.approx(sum(expected) / 4, abs=1e-3) and quality.identity is None
+        outcome = trials_of(model, parts).outcome({})
+        assert outcome.quality.psnr == pytest.approx(sum(expected) / 4, abs=1e-3) and outcome.quality.identity is None
+        assert set(outcome.changes.values()) == {0.0}
 
 
-def test_a_trial_is_looked_at_after_its_layer():
-    model = gpen()
-    batch, group = noisy(faces(model)), groups_of(model)["generating_network.stages.1.convolutions.0"]
-    scores = {group.name: torch.tensor([3.0, 1, 7, 2, 5, 6, 4, 0])}
-    trials = Trials(model, scores, [batch], None, lambda values: values)
-    smaller = remove_channels(model, {group.name: torch.tensor([0, 2, 4, 5, 6])})
-    hq = F.avg_pool2d(batch["hq"], 2)
-    for network, quality in ((model, trials.before(group)), (smaller, trials.after(group, 3 / 8))):
-        with torch.no_grad():
-            image = images_after(network, batch["lq"], group)[0].clamp(-1, 1)
-        expected = (10 * (4 / (image - hq).square().mean(dim=(1, 2, 3))).log10()).mean().item()
-        assert quality.psnr == pytest.approx(expected, abs=1e-3)
+@pytest.mark.parametrize("make", [ours, gpen])
+def test_the_final_image_is_that_of_the_smaller_network(make):
+    model = make()
+    batch, groups = noisy(faces(model)), groups_of(model)
+    scores = {name: torch.rand(group.width) for name, group in groups.items()}
+    trials = trials_of(model, [batch], scores, TinyRecognizer())
+    ratios = dict.fromkeys(list(groups)[::3], 0.5)
+    smaller = remove_channels(model, trials.keep(ratios))
+    expected = trials_of(smaller, [batch], recognizer=TinyRecognizer()).outcome({}).quality
+    quality = trials.outcome(ratios).quality
+    assert quality.psnr == pytest.approx(expected.psnr, abs=1e-3)
+    assert quality.identity == pytest.approx(expected.identity, abs=1e-5) and quality.identity > 0
+    assert trials.outcome({}).quality.psnr != pytest.approx(quality.psnr, abs=1e-2)  # and nothing stays masked
 
 
-def test_identities_are_compared_at_a_layers_depth_where_faces_can_be_told_apart(monkeypatch):
+@torch.no_grad()
+def test_a_change_is_the_share_of_the_energy_that_the_readers_maps_lost():
+    model = ours()
+    batch, layer = faces(model), "generating_network.stages.1.0"
+    group = groups_of(model)[layer]
+    reader = model.generating_network.stages[1][1].conv
+    assert group.readers == ["generating_network.stages.1.1.conv"]
     seen = []
+    handle = reader.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output.clone())))
+    model(batch["lq"])
+    handle.remove()
+    inputs, before = seen[0]
+    scores = torch.arange(16.0)
+    outcome = trials_of(model, [batch], {layer: scores}).outcome({layer: 0.25})
+    inputs = inputs.clone()
+    inputs[:, :4] = 0
+    now = reader(inputs)
+    expected = ((now - before).square().sum(dim=(1, 2, 3)) / before.square().sum(dim=(1, 2, 3))).mean().item()
+    assert outcome.changes[group.readers[0]] == pytest.approx(expected, rel=1e-4) and expected > 0.01
+    assert outcome.changes["generating_network.stages.0.0.conv"] == 0  # before it
 
-    def identity_distance(recognizer, a, b):
-        seen.append((a.shape[-1], b.shape[-1]))
-        return torch.tensor([0.25, 0.75])
 
-    monkeypatch.setattr("hf_faceenh.learning.reduction.trials.identity_distance", identity_distance)
-    torch.manual_seed(0)
-    channels = {"encoder_channels": [[4]] + [[4, 4]] * 4, "decoder_channels": [[4, 4]] * 5}
-    model = FaceEnhancer(sample_size=64, mapping_channels=[4, 4], constant_channels=4, **channels)
-    trials = Trials(model, {}, [faces(model, 2)], TinyRecognizer(), lambda values: values)
-    names = ["generating_network.stages.2.0", "generating_network.stages.3.0", "convolutional_network.stages.2.0"]
-    assert all(trials.before(groups_of(model)[name]).identity == 0.5 for name in names)
-    assert seen == [(64, 64), (32, 32), (64, 64)]
+def test_a_noise_feature_has_two_readers():
+    model = ours()
+    readers = groups_of(model)["convolutional_network.stages.0.1"].readers
+    assert readers == ["convolutional_network.stages.1.0", "generating_network.stages.1.0.conv"]
+    assert all(model.get_submodule(name).weight.shape[1] >= 16 for name in readers)
+    for group in gpen().channel_groups():
+        assert all(isinstance(gpen().get_submodule(name), torch.nn.Module) for name in group.readers)

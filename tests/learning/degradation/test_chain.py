@@ -1,19 +1,11 @@
+"""All types of damage: what they have in common, and how they follow each other."""
+
 from functools import partial
 
 import numpy as np
 import pytest
 
-from hf_faceenh.learning import degradation
-from hf_faceenh.learning.degradation import TYPES, Degradation
-
-
-@pytest.fixture(scope="module")
-def face():
-    """A picture with smooth and with sharp parts, `[96, 96, 3]` uint8."""
-    y, x = np.mgrid[:96, :96]
-    checks = (x // 8 + y // 8) % 2 * 60
-    picture = np.stack([x * 2 + checks, y * 2 + checks, checks + 90], axis=2)
-    return picture.astype(np.uint8)
+from hf_faceenh.learning.degradation import DEFAULT_PROBABILITIES, TYPES, Degradation, resize
 
 
 def error(a, b):
@@ -28,7 +20,7 @@ def test_strength_0_is_harmless_and_strength_1_is_worse_than_a_half(face, kind):
         errors = []
         for seed in range(12):
             lq = TYPES[kind](image, strength, np.random.default_rng(seed))
-            lq = degradation.cv2.resize(lq, image.shape[1::-1], interpolation=degradation.cv2.INTER_CUBIC)
+            lq = resize(lq, image.shape[1::-1])
             errors.append(error(lq, image))
         return np.mean(errors)
 
@@ -50,6 +42,32 @@ def test_same_seed_same_picture_other_seed_another(face):
     first, again, other = (degrade(face, np.random.default_rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert error(first, other) > 0.5
+
+
+def test_the_five_digital_types_are_where_they_were_and_most_of_the_damage():
+    classical = ["colour", "blur", "downsample", "noise", "jpeg"]
+    assert [kind for kind in TYPES if kind in classical] == classical
+    assert DEFAULT_PROBABILITIES.keys() == TYPES.keys()
+    others = [DEFAULT_PROBABILITIES[kind] for kind in TYPES if kind not in classical]
+    assert all(0.03 < probability < 0.13 for probability in others)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_every_type_takes_pictures_of_any_size_and_shape(kind):
+    for shape in ((32, 32), (33, 47), (129, 64)):
+        image = np.random.default_rng(0).random((*shape, 3), np.float32)
+        for seed in range(4):
+            lq = TYPES[kind](image, 1.0, np.random.default_rng(seed))
+            assert lq.dtype == np.float32 and lq.ndim == 3
+            assert lq.shape == image.shape or kind in ("downsample", "second")
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_the_same_generator_gives_the_same_damage_whatever_was_drawn_before(face, kind):
+    image = face.astype(np.float32) / 255
+    first = TYPES[kind](image, 0.8, np.random.default_rng(3))
+    TYPES["noise"](image, 0.5, np.random.default_rng(4))
+    np.testing.assert_array_equal(first, TYPES[kind](image, 0.8, np.random.default_rng(3)))
 
 
 def test_lower_coefficients_give_milder_pictures(face):
@@ -86,20 +104,9 @@ def test_unknown_type_or_value_is_refused():
         Degradation({"blur": 1.5})
 
 
-def test_a_large_kernels_rounding_leaves_nothing_below_0():
-    """At 256 px an anisotropic kernel has more than 11 × 11 places: OpenCV takes a Fourier transform, which leaves
-    about -1e-8 on black, and Poisson-like noise takes the root of it."""
-    image = np.zeros((256, 256, 3), np.float32)
-    image[64:128, 64:192] = 1
-    for seed in range(12):
-        blurred = TYPES["blur"](image, 1.0, np.random.default_rng(seed))
-        assert blurred.min() >= 0 and blurred.max() <= 1
-        assert not np.isnan(TYPES["noise"](blurred, 1.0, np.random.default_rng(seed))).any()
-
-
 def test_tags_are_the_strengths_that_were_applied(face):
     seen = dict.fromkeys(TYPES, 0.0)
-    coefficients = dict(zip(TYPES, (0.1, 0.3, 0.5, 0.7, 0.9), strict=True))
+    coefficients = dict(zip(TYPES, np.linspace(0.1, 0.9, len(TYPES)), strict=True))
 
     def spy(kind, image, strength, rng):
         seen[kind] = strength
@@ -109,10 +116,11 @@ def test_tags_are_the_strengths_that_were_applied(face):
     with pytest.MonkeyPatch.context() as patch:
         for kind in TYPES:
             patch.setitem(TYPES, kind, partial(spy, kind))
-        _, tags = degrade.with_tags(face, np.random.default_rng(1), coefficients)
+        _, tags, _ = degrade.with_tags(face, np.random.default_rng(1), coefficients)
     np.testing.assert_allclose(tags, list(seen.values()), rtol=1e-6)
-    assert tags.dtype == np.float32 and tags.shape == (len(TYPES),)
-    assert tags[1] == 0 < tags[2] <= 0.5
+    assert tags.dtype == np.float32
+    tags = dict(zip(TYPES, tags.tolist(), strict=True))
+    assert tags["blur"] == 0 < tags["downsample"] <= coefficients["downsample"]
     np.testing.assert_array_equal(
         degrade(face, np.random.default_rng(3)), degrade.with_tags(face, np.random.default_rng(3))[0]
     )
