@@ -223,8 +223,8 @@ def test_two_processes_train_a_projected_discriminator_on_the_double_batch(faces
     for name in ("one", "two"):
         (checkpoint,) = (tmp_path / name / "checkpoints").glob("step_*4")
         heads.append(torch.load(checkpoint / "state.pt", weights_only=True)["discriminator"])
-    for name, value in heads[0].items():
-        torch.testing.assert_close(heads[1][name], value, atol=2e-3, rtol=0)
+    for name, value in heads[0].items():  # on average: Adam makes a step of any gradient, also of one near 0
+        assert (heads[1][name] - value).abs().mean() < 2e-4, name
 
 
 def test_accumulated_batches_are_one_large_batch(faces, tmp_path):
