@@ -59,7 +59,7 @@ def model_card(
         datasets=datasets,
         evaluation=evaluation(results, rows) if rows else None,
         example=EXAMPLE if pipeline.detector is not None else None,
-        politicians=bool(bundled - {"detector", "recognizer"}),
+        own_training=bool(bundled - {"detector", "recognizer"}),
         sample_size=pipeline.enhancer.config.sample_size,
         unclear=unclear,
     )

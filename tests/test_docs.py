@@ -321,7 +321,7 @@ def check_train(folder: Path) -> None:
     assert {"options.yaml", "rounds.jsonl", "samples", "checkpoints", "enhancer"} <= left
     assert (folder / "first" / "run.png").exists()
     measured = {path.name for path in (folder / "measured").iterdir()}
-    assert measured == {"results.md", "results.json", "mild.png", "severe.png"}
+    assert measured == {"results.md", "results.json", "mild.png", "severe.png", "extremes.png"}
 
 
 def check_compress(folder: Path) -> None:

@@ -7,7 +7,7 @@ from huggingface_hub import ModelCard
 from measured import results_of
 from tiny import tiny_enhancer, tiny_pipeline
 
-from hf_faceenh import model_card
+from hf_faceenh import FaceEnhancePipeline, model_card
 from hf_faceenh.results import read_results
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +70,9 @@ def test_what_is_no_evaluation_is_refused(tmp_path, text):
 
 def test_the_card_tells_the_packages_own_weights_from_others(bundled):
     ours = model_card.model_card(bundled, repo_id="org/faces")
-    assert ours.data.license == "apache-2.0" and "trained from random weights" in ours.text
+    assert ours.data.license == "apache-2.0" and "of old photographs (fading" in " ".join(ours.text.split())
     assert "mostly frontal and smiling" in ours.text and "not the package's own" not in ours.text
+    fast = model_card.model_card(FaceEnhancePipeline.from_pretrained(variant="fast"))
+    assert "This is `fast`" in fast.text and "not the package's own" not in fast.text
     mixed = model_card.model_card(tiny_pipeline(bundled, parser=bundled.parser))
     assert "**Enhancer**: not the package's own" in mixed.text and "**Parser**: trained" in mixed.text

@@ -13,6 +13,7 @@ from hf_faceenh.models.gpen import gpen_config
 from hf_faceenh.models.layers import EqualizedConv2d, StyledConv2d
 
 HALF = (torch.float16, torch.bfloat16)
+SIZE = 512  # of the bundled enhancer's faces
 
 
 def gpen():
@@ -105,17 +106,17 @@ def test_minibatch_deviation_of_faces_that_agree_has_a_gradient_of_0(dtype):
 
 @pytest.fixture(scope="module")
 def portrait(bundled, astronaut):
-    """The astronaut's aligned face `[1, 3, 256, 256]` in [0, 1]."""
+    """The astronaut's aligned face `[1, 3, 512, 512]` in [0, 1]."""
     picture = torch.from_numpy(np.array(Image.open(astronaut).convert("RGB"))).permute(2, 0, 1) / 255
-    template = torch.tensor(bundled.detector.config.template) * 256
-    return crop_faces(picture, similarity_transform(bundled.detector.detect(picture).landmarks, template), 256)
+    template = torch.tensor(bundled.detector.config.template) * SIZE
+    return crop_faces(picture, similarity_transform(bundled.detector.detect(picture).landmarks, template), SIZE)
 
 
 @torch.no_grad()
 def test_the_bundled_enhancer_in_bfloat16_differs_by_less_than_2_steps_of_255(bundled, portrait):
     # Damaged, as the enhancer then adds most to its input.
     small = torch.nn.functional.interpolate(portrait, size=(48, 48), mode="bilinear", antialias=True)
-    lq = torch.nn.functional.interpolate(small, size=(256, 256), mode="bilinear") * 2 - 1
+    lq = torch.nn.functional.interpolate(small, size=(SIZE, SIZE), mode="bilinear") * 2 - 1
     half = type(bundled.enhancer)(**dict(bundled.enhancer.config)).eval()
     half.load_state_dict(bundled.enhancer.state_dict())
     expected = bundled.enhancer(lq).sample
@@ -128,7 +129,7 @@ def test_the_bundled_enhancer_in_bfloat16_differs_by_less_than_2_steps_of_255(bu
 def test_the_bundled_super_resolver_in_bfloat16_differs_by_less_than_1_step_of_255(bundled, portrait):
     half = type(bundled.super_resolver)(**dict(bundled.super_resolver.config)).eval()
     half.load_state_dict(bundled.super_resolver.state_dict())
-    eyes = portrait[..., 80:160, 64:192]
+    eyes = portrait[..., 160:320, 128:384]
     image = half.to(torch.bfloat16)(eyes).sample
     assert half.dtype == torch.bfloat16 == half.body[0].conv1.weight.dtype
     assert image.dtype == torch.float32

@@ -198,7 +198,7 @@ def test_the_faces_of_a_group_are_a_grid(page, three_faces, tmp_path):
 
 def test_sharp_faces_are_enhanced_anyway_if_one_asks(page, astronaut, tmp_path):
     with Image.open(astronaut) as image:  # every pixel an edge: more detail than the enhancer gives
-        image.crop((112, 0, 337, 225)).resize((900, 900), Image.Resampling.NEAREST).save(tmp_path / "sharp.png")
+        image.crop((112, 0, 337, 225)).resize((1350, 1350), Image.Resampling.NEAREST).save(tmp_path / "sharp.png")
     page.upload(tmp_path / "sharp.png")
     page.press("Same size")
     page.press("Enhance")

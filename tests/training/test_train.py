@@ -304,8 +304,7 @@ def test_a_broken_picture_is_passed_over_and_counted(faces, tmp_path):
     folder.mkdir()
     for path in faces.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
-    whole = (folder / "0.png").read_bytes()
-    (folder / "broken.png").write_bytes(whole[: len(whole) // 2])
+        (folder / f"broken_{path.name}").write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     process = run(*command(folder, tmp_path / "out", *QUICK, "--rounds", 1, "--reduction.target", 1))
     assert process.returncode == 0, process.stderr
     assert re.search(r"^\d+ pictures could not be read and were passed over", process.stdout, re.M)
