@@ -187,9 +187,8 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         identity_limit = IDENTITY_LIMIT if identity_limit is None else identity_limit
         upscaler = Upscaler(self.super_resolver, tile_size)
         share = super_resolvers_share(denoise, grain, self.super_resolver)
-        around = Upscaler(
-            self.super_resolver if restore_background else None, tile_size, share
-        )  # for what is not face
+        restorer = self.super_resolver if restore_background else None
+        around = Upscaler(restorer, tile_size, share)  # for what is not face
         show = partial(self._show, output_type=output_type)
         report = callback or (lambda stage, done, total: None)
 

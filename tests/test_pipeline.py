@@ -433,6 +433,8 @@ def test_bundled_weights(bundled):
     folder = FaceEnhancePipeline.from_pretrained().config._name_or_path
     conv = bundled.enhancer.convolutional_network.stages[0][1].weight
     assert conv.is_contiguous(memory_format=torch.channels_last)  # else a CPU reorders every weight at every face
+    configs = [json.loads(path.read_text()) for path in folder.glob("*/config.json")]
+    assert len(configs) == 6 and not any("_name_or_path" in config for config in configs)  # a path of our machine
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 25e6
     assert json.loads((folder / "model_index.json").read_text())["_class_name"] == ["pipeline", "FaceEnhancePipeline"]

@@ -3,7 +3,9 @@
 import cv2
 import numpy as np
 
-GREY = np.array([0.299, 0.587, 0.114], np.float32)  # shares of red, green and blue
+from hf_faceenh.pictures.luminance import LUMA
+
+GREY = np.float32(LUMA)
 SIDE = 512  # px for which lengths are given
 
 

@@ -68,7 +68,8 @@ class Evaluation:
 
     def _batch(self, level: str, paths: list[Path], sharp: Path) -> dict[str, list[np.ndarray]]:
         """Adds the values of one batch; all its faces, by column of the contact sheet."""
-        columns, seconds = self._columns(paths, sharp)
+        originals = [read_square(sharp / path.name) for path in paths]
+        columns, seconds = self._columns(paths, originals)
         hq = columns.pop(SHARP)
         for name in self.models:
             self.seconds[name] += seconds[name]
@@ -76,7 +77,7 @@ class Evaluation:
 
         landmarks = None
         if self.landmarks is not None:
-            factors = [self.size / len(read_square(sharp / path.name)) for path in paths]
+            factors = [self.size / len(picture) for picture in originals]
             landmarks = [self.landmarks[path.name] * factor for path, factor in zip(paths, factors, strict=True)]
             for path, face, points in zip(paths, hq, landmarks, strict=True):
                 if path.name not in self.sharp_errors:
@@ -89,15 +90,18 @@ class Evaluation:
                 values.setdefault(metric, []).extend(found)
         return columns | {SHARP: hq}
 
-    def _columns(self, paths: list[Path], sharp: Path) -> tuple[dict[str, list[np.ndarray]], dict[str, float]]:
-        """The faces of every column, `[size, size, 3]` uint8 each, and how many seconds each model took."""
+    def _columns(
+        self, paths: list[Path], originals: list[np.ndarray]
+    ) -> tuple[dict[str, list[np.ndarray]], dict[str, float]]:
+        """The faces of every column, those of `originals` last, `[size, size, 3]` uint8 each; and how many seconds
+        each model took."""
         lq, seconds = [read_square(path) for path in paths], {}
         columns = {INPUT: [resize(picture, (self.size, self.size)) for picture in lq]}
         for name, model in self.models.items():
             columns[name], seconds[name] = enhance(model, lq, self.size)
         for name, faces in self.made.items():
             columns[name] = [resize(read_square(faces[path]), (self.size, self.size)) for path in paths]
-        columns[SHARP] = [resize(read_square(sharp / path.name), (self.size, self.size)) for path in paths]
+        columns[SHARP] = [resize(picture, (self.size, self.size)) for picture in originals]
         return columns, seconds
 
     def extremes(self, levels: Mapping[str, list[Path]], sharp: Path) -> np.ndarray:
@@ -113,7 +117,7 @@ class Evaluation:
             gains = np.subtract(*(self.values[level, name]["psnr"] for name in (first, INPUT)))
             order = np.argsort(-gains)
             chosen += [paths[order[place]] for place in (0, len(order) // 2, -1)]
-        columns, _ = self._columns(chosen, sharp)
+        columns, _ = self._columns(chosen, [read_square(sharp / path.name) for path in chosen])
         return contact_sheet(("/".join(Path(column).parts[-2:]), faces) for column, faces in columns.items())
 
 

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from hf_faceenh.learning.degradation import GREY
+from hf_faceenh.learning.degradation.codecs import through_jpeg, through_shifted_jpeg, through_webp
 
 BLUR = (0.15, 0.6)  # standard deviation in px of the small picture: grainy and compressed pictures are soft as well
 ROUND = 0.7  # share of the blurs that are alike in all directions
@@ -45,15 +46,6 @@ def compressed(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() >= COMPRESSED:
         return pixels
     if rng.random() < WEBP:
-        return _round_trip(pixels, ".webp", cv2.IMWRITE_WEBP_QUALITY, rng)
-    pixels = _round_trip(pixels, ".jpg", cv2.IMWRITE_JPEG_QUALITY, rng)
-    if rng.random() < TWICE:
-        shift = tuple(int(s) for s in rng.integers(0, 8, 2))
-        again = _round_trip(np.roll(pixels, shift, (0, 1)), ".jpg", cv2.IMWRITE_JPEG_QUALITY, rng)
-        pixels = np.roll(again, (-shift[0], -shift[1]), (0, 1))
-    return pixels
-
-
-def _round_trip(pixels: np.ndarray, kind: str, quality: int, rng: np.random.Generator) -> np.ndarray:
-    _, file = cv2.imencode(kind, pixels[..., ::-1], [quality, int(rng.integers(*QUALITY))])
-    return cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1]
+        return through_webp(pixels, int(rng.integers(*QUALITY)))
+    pixels = through_jpeg(pixels, int(rng.integers(*QUALITY)))
+    return through_shifted_jpeg(pixels, QUALITY, rng) if rng.random() < TWICE else pixels
