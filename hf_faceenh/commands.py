@@ -68,7 +68,11 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
         help="leave faces with a larger crop alone; inf: none (by default the detail decides that a face has)",
     )
     add("--grain", type=number(float, 0, 1), help="how much of its own grain the picture has (faces like the rest)")
-    add("--denoise", type=number(float, 0, 1), help="how much noise goes where there is no face: 0 none, 1 all (1)")
+    add(
+        "--denoise",
+        type=number(float, 0, 1),
+        help="how much noise goes where there is no face: 0 none, 1 all; by default the more the noisier",
+    )
 
 
 def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import torch
 
-from hf_faceenh.grain import LUMAS, Grain, Grid, measure
+from hf_faceenh.grain import LUMAS, NONE, Grain, Grid, measure
 from hf_faceenh.models import SuperResolver
 from hf_faceenh.pictures.luminance import LUMA
 
@@ -12,25 +12,40 @@ PATCH, SEARCH = 5, 15  # px: what is compared, and how far around it its like ar
 ALIKE = 1.2  # deviations of the grain by which like patches differ
 LARGEST = 3  # deviations of the grain: what differs by more is no grain, and stays
 STRIP = 2_000_000  # pixels at once
+NOISY = 8 / 255  # deviation of the noise from which on all of it goes
+
+
+def check_denoise(denoise: float | None, super_resolver: SuperResolver | None) -> None:
+    """
+    Raises:
+        ValueError: with one line, for `denoise` where there is no super-resolver that can be told it.
+    """
+    if denoise is not None and not _is_told(super_resolver):
+        raise ValueError(
+            "The pipeline has no super_resolver that takes a wanted amount of denoising. Leave denoise out, or "
+            "load the pipeline with one."
+        )
 
 
 def super_resolvers_share(
-    denoise: float | None, grain: float | None, super_resolver: SuperResolver | None
+    pixels: torch.Tensor, denoise: float | None, grain: float | None, super_resolver: SuperResolver | None
 ) -> float | None:
-    """How much noise the super-resolver is told to remove: `denoise`; by default what is not wanted as grain; `None`,
-    as much as it removes by itself, where neither was said or it cannot be told.
-
-    Raises:
-        ValueError: with one line, for `denoise` that it cannot be told.
+    """How much noise the super-resolver is told to remove from a photograph, `[3, H, W]` in [0, 1]: `denoise`; by
+    default what is not wanted as grain; where neither was said, the more the noisier it is: what the network takes for
+    noise in a clean one is skin. `None` where it cannot be told.
     """
-    if super_resolver is None or not super_resolver.config.denoising:
-        if denoise is not None:
-            raise ValueError(
-                "The pipeline has no super_resolver that takes a wanted amount of denoising. Leave denoise out, or "
-                "load the pipeline with one."
-            )
+    if not _is_told(super_resolver):
         return None
-    return 1 - grain if denoise is None and grain is not None else denoise
+    if denoise is not None:
+        return denoise
+    if grain is not None:
+        return 1 - grain
+    found = measure(Grid(*pixels.shape[1:]).windows(pixels))
+    return 0.0 if found is None else min(max((found.deviation - NONE) / (NOISY - NONE), 0.0), 1.0)
+
+
+def _is_told(super_resolver: SuperResolver | None) -> bool:
+    return super_resolver is not None and super_resolver.config.denoising
 
 
 def with_less_grain(pixels: torch.Tensor, amount: float | None) -> torch.Tensor:

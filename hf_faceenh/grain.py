@@ -64,9 +64,14 @@ class Grain:
         return total(self.power) / 3
 
     @property
+    def deviation(self) -> float:
+        """Where it is least, of the lumas that were measured: what is only here and there is texture."""
+        return float(self.variance[self.measured].min() ** 0.5)
+
+    @property
     def is_seen(self) -> bool:
-        """Whether there is any to speak of at every luma that was measured: what is only here and there is texture."""
-        return bool(self.variance[self.measured].min() > NONE**2)
+        """Whether there is any to speak of."""
+        return self.deviation > NONE
 
     def scaled(self, factors: np.ndarray | float) -> "Grain":
         """With `factors` times the variance, one for each luma or for all."""

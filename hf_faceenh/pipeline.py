@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -16,7 +16,7 @@ from hf_faceenh.alignment import for_upscaled
 from hf_faceenh.arguments import check_call
 from hf_faceenh.binding import bind, worth
 from hf_faceenh.colours import bind_colours
-from hf_faceenh.denoising import super_resolvers_share, with_less_grain
+from hf_faceenh.denoising import check_denoise, super_resolvers_share, with_less_grain
 from hf_faceenh.enhancing import enhance, parse
 from hf_faceenh.faces import EnhancedFace, Limits, choices, choose, find_faces, measured, whole_picture
 from hf_faceenh.fusion import Regions, coverage, fuse, region_mask
@@ -148,9 +148,10 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 be, 1 all of it. By default what is around the faces keeps what it has, and the faces get as much.
                 Pictures without grain never get any; not for aligned crops.
             denoise: how much of the photograph's noise and grain the super-resolver takes out while it upscales: 1 all
-                of it, 0 none. By default all of it, or with `grain` what is not wanted of that: `grain` says how much
-                the result has in the end, and lays over what is missing. Blur and the damage of compression go
-                in any case. Not for aligned crops, nor for super-resolvers without `config.denoising`.
+                of it, 0 none. By default the more the noisier the photograph is, or with `grain` what is not wanted of
+                that: `grain` says how much the result has in the end, and lays over what is missing. Blur and the
+                damage of compression go in any case. Not for aligned crops, nor for super-resolvers without
+                `config.denoising`.
             regions: what is taken of an enhanced face: "head", with hair, beard, ears, hat and glasses, or "face",
                 which ends at the hairline. Of a parser without such regions, always the face.
             output_type: "pil", "np", "pt", or "deep": as "pil", but 16-bit colour as uint16 `HxWxC`.
@@ -186,9 +187,8 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         limits = Limits(min_face_size, max_face_size, max_faces, max_detail=size if by_detail else None)
         identity_limit = IDENTITY_LIMIT if identity_limit is None else identity_limit
         upscaler = Upscaler(self.super_resolver, tile_size)
-        share = super_resolvers_share(denoise, grain, self.super_resolver)
-        restorer = self.super_resolver if restore_background else None
-        around = Upscaler(restorer, tile_size, share)  # for what is not face
+        check_denoise(denoise, self.super_resolver)
+        around = Upscaler(self.super_resolver if restore_background else None, tile_size)  # for what is not face
         show = partial(self._show, output_type=output_type)
         report = callback or (lambda stage, done, total: None)
 
@@ -222,13 +222,16 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 bar.update(min(done, 1))
                 report("super-resolving", done, of)
 
+            def upscaled(photograph: Photograph) -> torch.Tensor:
+                pixels = with_less_grain(photograph.pixels, grain)  # [3, H, W]
+                share = super_resolvers_share(photograph.pixels, denoise, grain, around.super_resolver)
+                return replace(around, denoise=share)(pixels, upscale, on_tile)  # [3, uH, uW]
+
             # 3. Super-resolve each picture
             def super_resolve(photograph: Photograph) -> None:
                 photograph.begin(device)
                 if not photograph.is_crop:
-                    pixels = with_less_grain(photograph.pixels, grain)  # [3, H, W]
-                    photograph.upscaled = around(pixels, upscale, on_tile)  # [3, uH, uW]
-                    del pixels
+                    photograph.upscaled = upscaled(photograph)
                 photograph.show_left_alone(size, show)
                 enhanced.begin()
 
@@ -263,7 +266,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                     result = self._blend(photograph, upscale, upscaler, report)  # [3, uS, uS]
                 else:
                     if photograph.upscaled is None:  # an aligned crop that was left alone after all
-                        photograph.upscaled = around(photograph.pixels, upscale, on_tile)
+                        photograph.upscaled = upscaled(photograph)
                     result = self._fuse(photograph, upscale, upscaler, report)  # [3, uH, uW]
                     result = self._match_grain(result, photograph, grain)
 
