@@ -107,12 +107,13 @@ def convert(args: argparse.Namespace) -> int:
     # The library checks the same; this is before torch is imported.
     if target.exists():
         raise FileExistsError(f"{target} exists already; choose another target, or remove it first.")
-    if reason := why_unreadable(source):
-        raise OSError(f"{source}: {reason}.")
+    for file in filter(None, (source, args.weak)):
+        if reason := why_unreadable(Path(file)):
+            raise OSError(f"{file}: {reason}.")
     from hf_faceenh.components import licence, parameters
     from hf_faceenh.convert import convert
 
-    folder = convert(source, target)
+    folder = convert(source, target, args.weak)
     (model,) = load_single(folder).values()
     print(f"{folder}: {type(model).__name__}, {parameters(model)} parameters\nLicence: {licence(model)}")
     return 0
@@ -184,6 +185,10 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=convert)
     command.add_argument("source", metavar="SOURCE", help="a .pth, .safetensors, .onnx or .dat file")
     command.add_argument("target", metavar="TARGET", help="the folder to make")
+    weak = (
+        "beside realesr-general-x4v3.pth: realesr-general-wdn-x4v3.pth, which makes one that takes --denoise of both"
+    )
+    command.add_argument("--weak", metavar="FILE", help=weak)
 
     command = commands.add_parser("info", help="list components, parameters, multiply-accumulates and licences")
     command.set_defaults(run=info)

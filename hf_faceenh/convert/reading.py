@@ -12,7 +12,8 @@ from hf_faceenh.convert.architecture import ConversionError, StateDict
 from hf_faceenh.convert.dlib_file import read_dlib
 from hf_faceenh.files import why_unreadable
 
-WRAPPERS = ("g_ema", "params_ema", "params")  # the entries in which published files keep the state dict, best first
+# The entries in which published files keep the state dict, best first.
+WRAPPERS = ("g_ema", "params_ema", "params", "state_dict", "model")
 
 
 def read_state_dict(source: Path) -> StateDict:
@@ -45,7 +46,7 @@ def _read_pytorch(source: Path) -> StateDict:
 
 
 def _unwrapped(content: object) -> StateDict:
-    """The state dict that a pickle holds, by itself or in an entry of its own."""
+    """The state dict that a pickle holds, by itself or in an entry of its own, beside what training needed."""
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]

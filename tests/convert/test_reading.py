@@ -18,6 +18,29 @@ def test_averaged_weights_are_preferred(tmp_path):
     assert torch.equal(model.generating_network.constant, averaged["generator.input.input"])
 
 
+@pytest.mark.parametrize("name, prefix", [("rrdb_x4", "module."), ("srvgg_x4", "generator."), ("rrdb_x2", "vqvae.")])
+def test_what_a_training_framework_saved(name, prefix, tmp_path):
+    """The network under a prefix, beside others, in an entry of its own."""
+    state = {f"{prefix}{key}": value for key, value in golden(name).items()} | {"loss.logvar": torch.zeros(1)}
+    content = {"epoch": 3, "state_dict": state, "callbacks": {}}
+    model = load_published(saved(content, tmp_path / "last.ckpt"))
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in golden(name).items())
+
+
+@pytest.mark.parametrize(
+    "key, name",
+    [
+        ("layers.0.residual_group.blocks.0.attn.qkv.weight", "SwinIR, a super-resolver"),
+        ("layers.0.residual_group.blocks.0.attn.logit_scale", "Swin2SR, a super-resolver"),
+        ("middle_blks.0.beta", "NAFNet, a denoiser"),
+        ("ClassHead.0.conv1x1.weight", "RetinaFace, a face detector"),
+    ],
+)
+def test_a_network_without_a_class_of_ours_is_named(key, name, tmp_path):
+    source = saved({"params": {key: torch.zeros(4), "other": torch.zeros(1)}}, tmp_path / "network.pth")
+    refused(source, tmp_path / "out", f"this is {name}, which is not supported")
+
+
 class Code:
     """Unpickling it makes the folder `path`."""
 
