@@ -1,4 +1,4 @@
-"""`hf-faceenh enhance`, `convert`, `info` and `export`.
+"""`hf-faceenh enhance`, `models`, `convert`, `info` and `export`.
 
 The heavy libraries are imported inside the functions that need them, so that `--help` and a mistake on the command
 line are answered at once.
@@ -9,21 +9,27 @@ import contextlib
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_faceenh.catalogue import PUBLISHED
 from hf_faceenh.commands import (
     Parser,
+    add_license_option,
+    add_model_options,
     add_pipeline_options,
     add_saving_options,
+    model_options,
     pipeline_options,
     quietly,
     saving_options,
 )
 from hf_faceenh.errors import one_line
+from hf_faceenh.fetching import fetch, is_here
 from hf_faceenh.files import check_empty, why_unreadable
 from hf_faceenh.jobs import all_faces, enhance_one, remark
-from hf_faceenh.loading import check_model, check_pipeline, load_pipeline, load_single
+from hf_faceenh.loading import check_model, check_pipeline, check_super_resolver, load_pipeline, load_single
 from hf_faceenh.pictures import PICTURE_ERRORS
 from hf_faceenh.planning import Job, plan, refusals
 from hf_faceenh.provenance import version
@@ -40,10 +46,12 @@ def enhance(args: argparse.Namespace) -> int:
     if args.json and jobs[0].result is None:
         raise ValueError("--json and the picture would both go to the standard output. Name a file with -o.")
     check_pipeline(args.model)
+    check_super_resolver(args.super_resolver)
     done = {job for job in jobs if args.skip_existing and job.is_done()}
     to_do = [job for job in jobs if job not in done]
     refused = refusals(to_do, args.overwrite or args.skip_existing)
-    pipe = load_pipeline(args.model, args.device, args.dtype) if to_do and not refused else None
+    which = {"device": args.device, "dtype": args.dtype} | model_options(args)
+    pipe = load_pipeline(**which) if to_do and not refused else None
     if pipe:
         pipe.set_progress_bar_config(disable=len(jobs) > 1)
     options, saving = pipeline_options(args), saving_options(args)
@@ -123,11 +131,30 @@ def info(args: argparse.Namespace) -> int:
     check_model(args.model)
     from hf_faceenh.components import component_rows
 
-    components = load_single(args.model) or load_pipeline(args.model, "cpu").components
-    rows = [("component", "class", "parameters", "GMAC", "licence"), *component_rows(components)]
+    components = load_single(args.model, accept_license=args.accept_license)
+    components = components or load_pipeline(args.model, "cpu").components
+    _print_table([("component", "class", "parameters", "GMAC", "licence"), *component_rows(components)])
+    return 0
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def list_models(args: argparse.Namespace) -> int:
+    rows = [("name", "family", "component", "size", "MB", "licence", "from", "here")]
+    for one in PUBLISHED:
+        source = one.source.url if one.is_downloadable else f"your own file: {one.source.url}"
+        row = (one.name, one.family, one.role, one.size, str(one.megabytes), one.license, source)
+        rows.append((*row, "yes" if is_here(one) else "no"))
+    _print_table(rows)
+    return 0
+
+
+def get_model(args: argparse.Namespace) -> int:
+    print(fetch(args.name, args.accept_license, args.file))
     return 0
 
 
@@ -135,6 +162,7 @@ def export(args: argparse.Namespace) -> int:
     check_empty(Path(args.folder).resolve())
     results = read_results(args.results) if args.results else None
     check_pipeline(args.model)
+    check_super_resolver(args.super_resolver)
     if args.push:
         from huggingface_hub.utils import validate_repo_id
 
@@ -142,7 +170,7 @@ def export(args: argparse.Namespace) -> int:
     from hf_faceenh import hub
 
     repo_id = hub.full_name(args.push) if args.push else None
-    folder = hub.export(args.folder, load_pipeline(args.model, "cpu"), results, repo_id=repo_id)
+    folder = hub.export(args.folder, load_pipeline(device="cpu", **model_options(args)), results, repo_id=repo_id)
     print(f"{folder}: {sum(file.stat().st_size for file in folder.rglob('*')) / 1e6:.1f} MB", flush=True)
     if repo_id:
         print(hub.push(folder, repo_id, private=args.private or None))
@@ -169,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     add("pictures", nargs="+", metavar="PICTURE|FOLDER|GLOB", help=pictures)
     out = "a file for one picture, a folder, made if missing, or - (the standard output); default: NAME_enhanced"
     add("-o", "--output", metavar="OUT", help=out)
-    add("--model", metavar="ID_OR_FOLDER", help="a pipeline, a folder with one model that convert made, or fast")
+    add_model_options(command)
     add_pipeline_options(command)
     add_saving_options(command)
     add("--save-faces", action="store_true", help="also write the crops of all faces, before and after, into faces/")
@@ -180,6 +208,15 @@ def _parser() -> argparse.ArgumentParser:
     add = command.add_mutually_exclusive_group().add_argument
     add("--overwrite", action="store_true", help="replace files that exist")
     add("--skip-existing", action="store_true", help="go on after an interruption: leave files that exist as they are")
+
+    command = commands.add_parser("models", help="list the published weights that are known by name, or get one")
+    command.set_defaults(run=list_models)
+    actions = command.add_subparsers(metavar="get")
+    command = actions.add_parser("get", help="download, check and convert one, for --model and --super-resolver")
+    command.set_defaults(run=get_model)
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("--file", metavar="FILE", help="the published file, if you have it")
+    add_license_option(command)
 
     command = commands.add_parser("convert", help="convert a published checkpoint into a folder for --model")
     command.set_defaults(run=convert)
@@ -193,12 +230,13 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("info", help="list components, parameters, multiply-accumulates and licences")
     command.set_defaults(run=info)
     command.add_argument("model", nargs="?", metavar="MODEL", help="as --model of enhance; the bundled one by default")
+    add_license_option(command)
 
     command = commands.add_parser("export", help="write a model repository for the Hugging Face Hub, and push it")
     command.set_defaults(run=export)
     add = command.add_argument
     add("folder", metavar="DIR", help="the folder to make")
-    add("--model", metavar="ID_OR_FOLDER", help="as --model of enhance; the bundled one by default")
+    add_model_options(command)
     add("--results", metavar="FILE", help="results.json of training/evaluate.py, for the model card's figures")
     add("--push", metavar="REPO_ID", help="then upload it to this repository, which is made if missing")
     add("--private", action="store_true", help="make a private one")

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from hf_faceenh.loading import VARIANTS
+from hf_faceenh.fetching import is_published
+from hf_faceenh.loading import VARIANTS, load_single
 from hf_faceenh.models import FaceDetector, FaceEnhancer, FaceRecognizer, GPENFaceEnhancer, SuperResolver
 from hf_faceenh.pictures import FaceImageProcessor
 
@@ -38,17 +39,28 @@ class SavedPipelineMixin:
         """As in diffusers; without a name, the bundled pipeline, of which `variant` may be one of `VARIANTS`. Float32
         unless `dtype` says otherwise.
 
+        The name of published weights, such as "gfpgan-1.4", gives the bundled pipeline with these. They are fetched
+        the first time, and `accept_license` accepts their licence: see `fetching.fetch`. A component may be such a
+        name too: `super_resolver="realesrgan-x4plus"`.
+
         Raises:
             ValueError: where the bundled pipeline has no such variant.
+            ValueError, OSError: as `fetching.fetch`.
         """
         if not {"torch_dtype", "dtype"} & kwargs.keys():
             kwargs["dtype"] = torch.float32
-        if pretrained_model_name_or_path is None and (variant := kwargs.pop("variant", None)) is not None:
+        dtype, accepted = kwargs.get("dtype", kwargs.get("torch_dtype")), kwargs.pop("accept_license", False)
+        name = pretrained_model_name_or_path
+        components = [key for key in ("enhancer", "super_resolver") if is_published(kwargs.get(key))]
+        for model in filter(is_published, [name, *map(kwargs.pop, components)]):
+            kwargs |= load_single(model, dtype, accepted)
+        if is_published(name):
+            name = None
+        if name is None and (variant := kwargs.pop("variant", None)) is not None:
             if variant not in VARIANTS:
                 raise ValueError(f"The bundled pipeline has the variants {', '.join(VARIANTS)}; got {variant!r}.")
-            dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
             kwargs.setdefault("enhancer", FaceEnhancer.from_pretrained(BUNDLED / VARIANTS[variant], dtype=dtype))
-        return super().from_pretrained(pretrained_model_name_or_path or BUNDLED, **kwargs)
+        return super().from_pretrained(name or BUNDLED, **kwargs)
 
     @classmethod
     def _dict_from_json_file(cls, json_file: str | Path) -> dict[str, Any]:
