@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModel, PreTrainedModel
 
 from hf_faceenh.errors import one_line
+from hf_faceenh.fetching import fetch, is_published
 from hf_faceenh.files import refuse_file
 from hf_faceenh.models.enhancer import FaceEnhancer
 from hf_faceenh.models.gpen import GPENFaceEnhancer
@@ -17,16 +18,17 @@ ENHANCERS = {"FaceEnhancer": FaceEnhancer, "GPENFaceEnhancer": GPENFaceEnhancer}
 
 
 def load_enhancer(name: str | Path, **kwargs) -> FaceEnhancer | GPENFaceEnhancer:
-    """The enhancer of a folder or Hub repository, or of the pipeline in it.
+    """The enhancer of a folder or Hub repository, or of the pipeline in it; or a published one.
 
     Args:
-        name: folder or Hub name.
+        name: folder or Hub name, or one that `hf-faceenh models` lists.
         kwargs: for `from_pretrained`.
 
     Raises:
         ValueError, OSError: in one line, where there is none or it is not complete.
     """
     refuse_file(name)
+    name = fetch(name) if is_published(name) else name
     folder = Path(name)
     if (folder / "enhancer" / "config.json").is_file():
         name = folder / "enhancer"
