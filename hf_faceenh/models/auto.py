@@ -42,9 +42,7 @@ def load_enhancer(name: str | Path, **kwargs) -> FaceEnhancer | GPENFaceEnhancer
     if kind not in ENHANCERS:
         raise ValueError(f"{name} holds a {kind or 'model of another kind'}; expected {' or '.join(ENHANCERS)}.")
     with loading("enhancer", name):
-        model, report = ENHANCERS[kind].from_pretrained(name, output_loading_info=True, **kwargs)
-    refuse_gaps("enhancer", name, report["missing_keys"])
-    return model
+        return ENHANCERS[kind].from_pretrained(name, **kwargs)
 
 
 def load_transformers(option: str, name: str | Path | None) -> PreTrainedModel | None:
@@ -80,15 +78,6 @@ def read_transformers(what: str, name: str | Path, unreadable: str) -> tuple[Pre
     return model, report["missing_keys"]
 
 
-def refuse_gaps(what: str, name: str | Path, missing: Collection[str]) -> None:
-    """
-    Raises:
-        ValueError: where weights are missing, which the libraries would leave random or not there at all.
-    """
-    if missing:
-        raise ValueError(f"{name} lacks weights of its {what}: {', '.join(sorted(missing)[:3])}, …")
-
-
 @contextlib.contextmanager
 def loading(what: str, name: str | Path, unreadable: str | None = None) -> Iterator[None]:
     """Turns what the libraries raise into one line: an OSError where `name` is not there, else a ValueError."""
@@ -96,6 +85,8 @@ def loading(what: str, name: str | Path, unreadable: str | None = None) -> Itera
         yield
     except Exception as error:  # diffusers and transformers document none, and raise a dozen kinds
         reason = one_line(error, 200)
+        if reason.startswith(str(name)):  # it says what is wrong with it: see `soundness`
+            raise ValueError(reason) from error
         if not Path(name).is_dir():
             raise OSError(f"There is no {what} {name}, neither a folder nor on the Hub: {reason}") from error
         raise ValueError(f"{unreadable or f'{name} holds no {what} that can be loaded'}: {reason}") from error
