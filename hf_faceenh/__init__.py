@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         FaceDiscriminator,
         FaceEnhancer,
         FaceRecognizer,
+        GFPGANFaceEnhancer,
         GPENFaceEnhancer,
         SuperResolver,
     )
@@ -27,6 +28,7 @@ __all__ = [
     "FaceEnhancer",
     "FaceImageProcessor",
     "FaceRecognizer",
+    "GFPGANFaceEnhancer",
     "GPENFaceEnhancer",
     "SuperResolver",
 ]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ROLES = {
     "FaceEnhancer": "enhancer",
     "GPENFaceEnhancer": "enhancer",
+    "GFPGANFaceEnhancer": "enhancer",
     "FaceDetector": "detector",
     "SegformerForSemanticSegmentation": "parser",
     "SuperResolver": "super_resolver",

@@ -7,14 +7,15 @@ from typing import Any
 import torch
 
 from hf_faceenh.loading import VARIANTS
-from hf_faceenh.models import FaceDetector, FaceEnhancer, FaceRecognizer, GPENFaceEnhancer, SuperResolver
+from hf_faceenh.models import FaceDetector, FaceEnhancer, FaceRecognizer, SuperResolver
+from hf_faceenh.models.auto import ENHANCERS
 from hf_faceenh.pictures import FaceImageProcessor
 
 BUNDLED = Path(__file__).parent / "weights"
 # Our components and the modules that they live in today.
 OURS = {
     kind.__name__: kind.__module__
-    for kind in (FaceEnhancer, GPENFaceEnhancer, FaceDetector, SuperResolver, FaceRecognizer, FaceImageProcessor)
+    for kind in (*ENHANCERS.values(), FaceDetector, SuperResolver, FaceRecognizer, FaceImageProcessor)
 }
 # What plain diffusers runs, with `trust_remote_code=True`, for the pipeline and for each of our components.
 MODULE = """\

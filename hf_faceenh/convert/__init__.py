@@ -12,12 +12,12 @@ from pathlib import Path
 from diffusers.models.modeling_utils import ModelMixin
 from transformers import PreTrainedModel
 
-from hf_faceenh.convert import centerface, dlib, gpen, mobilenet, real_esrgan
+from hf_faceenh.convert import centerface, dlib, gfpgan, gpen, mobilenet, real_esrgan
 from hf_faceenh.convert.architecture import Architecture, ConversionError, listed
 from hf_faceenh.convert.reading import read_state_dict
 from hf_faceenh.files import written_whole
 
-FAMILIES = (gpen, real_esrgan, mobilenet, centerface, dlib)
+FAMILIES = (gpen, gfpgan, real_esrgan, mobilenet, centerface, dlib)
 ARCHITECTURES: tuple[Architecture, ...] = tuple(kind for family in FAMILIES for kind in family.ARCHITECTURES)
 
 __all__ = ["ConversionError", "convert", "load_published"]
@@ -28,7 +28,7 @@ def load_published(source: str | Path) -> ModelMixin | PreTrainedModel:
 
     Args:
         source: a `.pth`, `.safetensors`, `.onnx` or `.dat` file of one of `ARCHITECTURES`: GPEN's generators and
-            discriminators of every size, Real-ESRGAN's RRDB and compact networks, torchvision's MobileNetV2,
+            discriminators of every size, GFPGAN, Real-ESRGAN's RRDB and compact networks, torchvision's MobileNetV2,
             CenterFace as ONNX, or dlib's face recognition ResNet in dlib's own format.
 
     Raises:

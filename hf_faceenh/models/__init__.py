@@ -5,6 +5,7 @@ from hf_faceenh.models.detector import FaceDetections, FaceDetector, FaceDetecto
 from hf_faceenh.models.discriminator import FaceDiscriminator
 from hf_faceenh.models.enhancer import FaceEnhancer
 from hf_faceenh.models.face_network import FaceEnhancerOutput
+from hf_faceenh.models.gfpgan import GFPGANFaceEnhancer
 from hf_faceenh.models.gpen import GPENFaceEnhancer
 from hf_faceenh.models.recognizer import FaceRecognizer, FaceRecognizerConfig, FaceRecognizerOutput
 from hf_faceenh.models.super_resolver import SuperResolver, SuperResolverOutput
@@ -19,6 +20,7 @@ __all__ = [
     "FaceRecognizer",
     "FaceRecognizerConfig",
     "FaceRecognizerOutput",
+    "GFPGANFaceEnhancer",
     "GPENFaceEnhancer",
     "SuperResolver",
     "SuperResolverOutput",

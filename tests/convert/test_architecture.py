@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from checkpoints import KERNEL, golden, refused, saved, state_dict_of, without
+from checkpoints import KERNEL, golden, refused, saved, without
+from recipe import recipe_weights
 
 from hf_faceenh.convert import ConversionError, load_published
 
@@ -44,5 +45,17 @@ def test_names_what_is_wrong(change, match, tmp_path):
     refused(saved(change(golden()), tmp_path / "damaged.pth"), tmp_path / "out", match)
 
 
+@pytest.mark.parametrize("name", ["GFPGAN-small"])
+def test_every_key_is_needed_of_a_recipe_too(name, tmp_path):
+    state = recipe_weights(name)
+    needed = [key for key in state if not key.startswith(("toRGB.", "stylegan_decoder.style_mlp."))]
+    for key in needed[::9]:
+        with pytest.raises(ConversionError, match=key):
+            load_published(saved(without(state, key), tmp_path / "short.pth"))
+    extra = saved(state | {"extra.weight": torch.zeros(1)}, tmp_path / "extra.pth")
+    refused(extra, tmp_path / "out", "left over: extra.weight")
+
+
 def test_foreign_network(tmp_path):
-    refused(saved(state_dict_of("GFPGANv1.4"), tmp_path / "GFPGANv1.4.pth"), tmp_path / "out", "unknown network")
+    state = {f"layers.0.residual_group.blocks.0.{name}": torch.zeros(1) for name in ("norm1.weight", "norm1.bias")}
+    refused(saved(state, tmp_path / "swinir.pth"), tmp_path / "out", "unknown network")
