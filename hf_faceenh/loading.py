@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ROLES = {
     "FaceEnhancer": "enhancer",
     "GPENFaceEnhancer": "enhancer",
+    "RestoreFormerFaceEnhancer": "enhancer",
+    "CodeFormerFaceEnhancer": "enhancer",
     "GFPGANFaceEnhancer": "enhancer",
     "FaceDetector": "detector",
     "SegformerForSemanticSegmentation": "parser",

@@ -12,12 +12,12 @@ from pathlib import Path
 from diffusers.models.modeling_utils import ModelMixin
 from transformers import PreTrainedModel
 
-from hf_faceenh.convert import centerface, dlib, gfpgan, gpen, mobilenet, real_esrgan
+from hf_faceenh.convert import centerface, codeformer, dlib, gfpgan, gpen, mobilenet, real_esrgan, restoreformer
 from hf_faceenh.convert.architecture import Architecture, ConversionError, listed
 from hf_faceenh.convert.reading import read_state_dict
 from hf_faceenh.files import written_whole
 
-FAMILIES = (gpen, gfpgan, real_esrgan, mobilenet, centerface, dlib)
+FAMILIES = (gpen, gfpgan, codeformer, restoreformer, real_esrgan, mobilenet, centerface, dlib)
 ARCHITECTURES: tuple[Architecture, ...] = tuple(kind for family in FAMILIES for kind in family.ARCHITECTURES)
 
 __all__ = ["ConversionError", "convert", "load_published"]
@@ -28,8 +28,9 @@ def load_published(source: str | Path) -> ModelMixin | PreTrainedModel:
 
     Args:
         source: a `.pth`, `.safetensors`, `.onnx` or `.dat` file of one of `ARCHITECTURES`: GPEN's generators and
-            discriminators of every size, GFPGAN, Real-ESRGAN's RRDB and compact networks, torchvision's MobileNetV2,
-            CenterFace as ONNX, or dlib's face recognition ResNet in dlib's own format.
+            discriminators of every size, GFPGAN, CodeFormer, RestoreFormer and RestoreFormer++, Real-ESRGAN's RRDB and
+            compact networks, torchvision's MobileNetV2, CenterFace as ONNX, or dlib's face recognition ResNet in
+            dlib's own format.
 
     Raises:
         ConversionError: for a file that is none of these, whole and complete.

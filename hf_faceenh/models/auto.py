@@ -11,11 +11,18 @@ from transformers import AutoModel, PreTrainedModel
 
 from hf_faceenh.errors import one_line
 from hf_faceenh.files import refuse_file
+from hf_faceenh.models.codeformer import CodeFormerFaceEnhancer
 from hf_faceenh.models.enhancer import FaceEnhancer
 from hf_faceenh.models.gfpgan import GFPGANFaceEnhancer
 from hf_faceenh.models.gpen import GPENFaceEnhancer
+from hf_faceenh.models.restoreformer import RestoreFormerFaceEnhancer
 
-ENHANCERS = {kind.__name__: kind for kind in (FaceEnhancer, GPENFaceEnhancer, GFPGANFaceEnhancer)}
+ENHANCERS = {
+    kind.__name__: kind
+    for kind in (
+        FaceEnhancer, GPENFaceEnhancer, GFPGANFaceEnhancer, CodeFormerFaceEnhancer, RestoreFormerFaceEnhancer,
+    )
+}  # fmt: skip
 
 
 def load_enhancer(name: str | Path, **kwargs) -> ModelMixin:

@@ -64,6 +64,24 @@ def check_stages(decoder_channels: Sequence[Sequence[int]]) -> None:
         )
 
 
+def check_halvings(sample_size: int, channels: Sequence[int]) -> int:
+    """The side of the last of as many maps as `channels` has entries, each half as large as the one before.
+
+    Raises:
+        ValueError: unless `sample_size` can be halved so often.
+    """
+    side = sample_size >> (len(channels) - 1)
+    if side < 1 or side << (len(channels) - 1) != sample_size:
+        raise ValueError(f"sample_size must be a multiple of {1 << (len(channels) - 1)}; got {sample_size}.")
+    return side
+
+
+def check_fidelity(fidelity: float) -> None:
+    """Raises a `ValueError` unless it lies in [0, 1]."""
+    if not 0 <= fidelity <= 1:
+        raise ValueError(f"fidelity must lie in [0, 1]; got {fidelity!r}.")
+
+
 def face_output(
     image: torch.Tensor, sample: torch.Tensor, return_dict: bool
 ) -> FaceEnhancerOutput | tuple[torch.Tensor]:

@@ -1,9 +1,11 @@
 """Loading is strict, and says what does not fit."""
 
+import re
+
 import pytest
 import torch
 from checkpoints import KERNEL, golden, refused, saved, without
-from recipe import recipe_weights
+from published_models import PUBLISHED
 
 from hf_faceenh.convert import ConversionError, load_published
 
@@ -45,12 +47,12 @@ def test_names_what_is_wrong(change, match, tmp_path):
     refused(saved(change(golden()), tmp_path / "damaged.pth"), tmp_path / "out", match)
 
 
-@pytest.mark.parametrize("name", ["GFPGAN-small"])
-def test_every_key_is_needed_of_a_recipe_too(name, tmp_path):
-    state = recipe_weights(name)
-    needed = [key for key in state if not key.startswith(("toRGB.", "stylegan_decoder.style_mlp."))]
-    for key in needed[::9]:
-        with pytest.raises(ConversionError, match=key):
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_key_of_a_family_is_needed_and_no_other_allowed(name, tmp_path):
+    architecture, make = PUBLISHED[name]
+    state = make()
+    for key in list(architecture.places(architecture.load(state)))[::11]:
+        with pytest.raises(ConversionError, match=re.escape(key)):
             load_published(saved(without(state, key), tmp_path / "short.pth"))
     extra = saved(state | {"extra.weight": torch.zeros(1)}, tmp_path / "extra.pth")
     refused(extra, tmp_path / "out", "left over: extra.weight")

@@ -2,16 +2,16 @@
 
 import pytest
 import torch
+from checkpoints import shapes_of
+from published_models import GFPGAN, small_model
 from recipe import published, recipe_face, recipe_weights, sampled
 
-from hf_faceenh.convert import gfpgan
 from hf_faceenh.models.gfpgan import GFPGANFaceEnhancer, gfpgan_config
 
 
 @pytest.fixture(scope="module")
 def model():
-    (architecture,) = gfpgan.ARCHITECTURES
-    return architecture.load(recipe_weights("GFPGAN-small"))
+    return small_model("GFPGAN")
 
 
 def small(**changes):
@@ -33,8 +33,7 @@ def test_equals_the_published_code(model):
 @pytest.mark.slow
 @torch.no_grad()
 def test_full_size_equals_the_published_code():
-    (architecture,) = gfpgan.ARCHITECTURES
-    model = architecture.load(recipe_weights("GFPGANv1.4"))
+    model = GFPGAN.load(recipe_weights(shapes_of("GFPGANv1.4")))
     image = model(recipe_face(512)).sample
     torch.testing.assert_close(sampled(image), published("gfpgan")["output"], atol=1e-4, rtol=0)
 
