@@ -63,4 +63,4 @@ def _places(model: RestoreFormerFaceEnhancer) -> Places:
     return places
 
 
-ARCHITECTURES = (Architecture("RestoreFormer", r"encoder\.down\.\d+\.block\.", _build, _places),)
+ARCHITECTURES = (Architecture("RestoreFormer", r"(en|de)coder\.mid\.attn_1\.norm2\.", _build, _places),)

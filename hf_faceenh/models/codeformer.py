@@ -35,7 +35,7 @@ class TransformerLayer(nn.Module):
 
 
 class CodePredictor(nn.Module):
-    """The transformer that guesses the code of each place of a clean face: `[B, C, s, s]` → logits `[B, s², codes]`."""
+    """The transformer that guesses each place's code in a clean face: `[B, C, s, s]` → logits `[B, s², codes]`."""
 
     def __init__(self, code_channels: int, codes: int, places: int, width: int, layers: int, heads: int):
         super().__init__()

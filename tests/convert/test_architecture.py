@@ -51,9 +51,9 @@ def test_names_what_is_wrong(change, match, tmp_path):
 def test_every_key_of_a_family_is_needed_and_no_other_allowed(name, tmp_path):
     architecture, make = PUBLISHED[name]
     state = make()
-    for key in list(architecture.places(architecture.load(state)))[::11]:
+    for key in list(architecture.places(architecture.load(state)))[::29]:
         with pytest.raises(ConversionError, match=re.escape(key)):
-            load_published(saved(without(state, key), tmp_path / "short.pth"))
+            architecture.load(without(state, key))
     extra = saved(state | {"extra.weight": torch.zeros(1)}, tmp_path / "extra.pth")
     refused(extra, tmp_path / "out", "left over: extra.weight")
 
