@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 ROLES = {
     "FaceEnhancer": "enhancer",
     "GPENFaceEnhancer": "enhancer",
+    "RestoreFormerFaceEnhancer": "enhancer",
+    "CodeFormerFaceEnhancer": "enhancer",
+    "GFPGANFaceEnhancer": "enhancer",
     "FaceDetector": "detector",
     "SegformerForSemanticSegmentation": "parser",
     "SuperResolver": "super_resolver",

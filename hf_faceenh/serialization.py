@@ -8,7 +8,8 @@ import torch
 
 from hf_faceenh.fetching import is_published
 from hf_faceenh.loading import VARIANTS, load_single
-from hf_faceenh.models import FaceDetector, FaceEnhancer, FaceRecognizer, GPENFaceEnhancer, SuperResolver
+from hf_faceenh.models import FaceDetector, FaceEnhancer, FaceRecognizer, SuperResolver
+from hf_faceenh.models.auto import ENHANCERS
 from hf_faceenh.models.soundness import check_pipeline_folder, check_size, check_values
 from hf_faceenh.pictures import FaceImageProcessor
 
@@ -16,7 +17,7 @@ BUNDLED = Path(__file__).parent / "weights"
 # Our components and the modules that they live in today.
 OURS = {
     kind.__name__: kind.__module__
-    for kind in (FaceEnhancer, GPENFaceEnhancer, FaceDetector, SuperResolver, FaceRecognizer, FaceImageProcessor)
+    for kind in (*ENHANCERS.values(), FaceDetector, SuperResolver, FaceRecognizer, FaceImageProcessor)
 }
 # What plain diffusers runs, with `trust_remote_code=True`, for the pipeline and for each of our components.
 MODULE = """\

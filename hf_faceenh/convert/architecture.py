@@ -27,15 +27,20 @@ class Architecture:
         build: makes our model from the state dict: of the sizes that the shapes show, with the licence in its config.
         places: says for every published key what becomes of it: the name of our parameter; the constant that it
             must hold, which we do not store; or `None` where we do not need it.
+        unneeded: pattern that matches the beginning of the keys that may be there or not, and that nothing reads.
     """
 
     name: str
     signature: str
     build: Callable[[StateDict], ModelMixin | PreTrainedModel]
     places: Callable[[torch.nn.Module], Places]
+    unneeded: str | None = None
 
     def recognizes(self, state: StateDict) -> bool:
         return any(re.match(self.signature, key) for key in state)
+
+    def _leaves_out(self, key: str) -> bool:
+        return self.unneeded is not None and re.match(self.unneeded, key) is not None
 
     def load(self, state: StateDict) -> ModelMixin | PreTrainedModel:
         """The model that `state` makes, in evaluation mode. Takes the tensors over without a copy where it can.
@@ -53,7 +58,7 @@ class Architecture:
         places = self.places(model)
         if missing := [key for key in places if key not in state]:
             raise ConversionError(f"keys are missing: {listed(missing)}")
-        if left_over := [key for key in state if key not in places]:
+        if left_over := [key for key in state if key not in places and not self._leaves_out(key)]:
             raise ConversionError(f"keys are left over: {listed(left_over)}")
         model.load_state_dict(_placed(state, places, model.state_dict()), strict=True, assign=True)
         return model.eval()

@@ -6,18 +6,27 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 from transformers import AutoModel, PreTrainedModel
 
 from hf_faceenh.errors import one_line
 from hf_faceenh.fetching import fetch, is_published
 from hf_faceenh.files import refuse_file
+from hf_faceenh.models.codeformer import CodeFormerFaceEnhancer
 from hf_faceenh.models.enhancer import FaceEnhancer
+from hf_faceenh.models.gfpgan import GFPGANFaceEnhancer
 from hf_faceenh.models.gpen import GPENFaceEnhancer
+from hf_faceenh.models.restoreformer import RestoreFormerFaceEnhancer
 
-ENHANCERS = {"FaceEnhancer": FaceEnhancer, "GPENFaceEnhancer": GPENFaceEnhancer}
+ENHANCERS = {
+    kind.__name__: kind
+    for kind in (
+        FaceEnhancer, GPENFaceEnhancer, GFPGANFaceEnhancer, CodeFormerFaceEnhancer, RestoreFormerFaceEnhancer,
+    )
+}  # fmt: skip
 
 
-def load_enhancer(name: str | Path, **kwargs) -> FaceEnhancer | GPENFaceEnhancer:
+def load_enhancer(name: str | Path, **kwargs) -> ModelMixin:
     """The enhancer of a folder or Hub repository, or of the pipeline in it; or a published one.
 
     Args:
