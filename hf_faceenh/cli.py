@@ -7,6 +7,7 @@ line are answered at once.
 import argparse
 import contextlib
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -20,11 +21,10 @@ from hf_faceenh.commands import (
     quietly,
     saving_options,
 )
-from hf_faceenh.errors import one_line
+from hf_faceenh.faults import Fault, described, fault_of, short_of_memory
 from hf_faceenh.files import check_empty, why_unreadable
 from hf_faceenh.jobs import all_faces, enhance_one, remark
 from hf_faceenh.loading import check_model, check_pipeline, load_pipeline, load_single
-from hf_faceenh.pictures import PICTURE_ERRORS
 from hf_faceenh.planning import Job, plan, refusals
 from hf_faceenh.provenance import version
 from hf_faceenh.results import read_results
@@ -47,12 +47,12 @@ def enhance(args: argparse.Namespace) -> int:
     if pipe:
         pipe.set_progress_bar_config(disable=len(jobs) > 1)
     options, saving = pipeline_options(args), saving_options(args)
-    failed, start = 0, time.perf_counter()
+    written, failed, start = 0, 0, time.perf_counter()
     with _progress(jobs) as bar:
         write = getattr(bar, "write", print)
         for job in bar:
             record: dict[str, Any] = {"input": str(job.picture), "output": str(job.result or STREAM)}
-            said = None
+            said, stopped = None, False
             try:
                 if job in refused:
                     raise refused[job]
@@ -60,23 +60,34 @@ def enhance(args: argparse.Namespace) -> int:
                     record["skipped"] = True
                 else:
                     record |= enhance_one(pipe, job, options, saving, args.overwrite, keep=args.skip_existing)
+                    written += 1
                     said = "; ".join(filter(None, (record.get("remark"), remark(all_faces(record)))))
             except BrokenPipeError:
                 raise
-            except PICTURE_ERRORS as error:
-                said = record["error"] = one_line(error)
+            except Exception as error:
+                said = record["error"] = described(error)
                 failed += 1
+                stopped = _stops(error, job)
             if said:
                 write(_named(job.picture, said), file=sys.stderr)
             if args.json:
                 print(json.dumps(record), flush=True)
+            if stopped:
+                break
     if over:
         print(passed_over(over), file=sys.stderr)
-    written, seconds = f"{len(to_do) - failed} of {len(jobs)} pictures", time.perf_counter() - start
-    there = f"{len(done)} already there, " if done else ""
-    place = _place(jobs, args.output)
-    print(f"{written} written to {place} in {seconds:.1f} s, {there}{failed} failed", file=sys.stderr)
+    seconds, there = time.perf_counter() - start, f"{len(done)} already there, " if done else ""
+    left = ", the others not tried: try again with --skip-existing" if stopped else ""
+    counts = f"{written} of {len(jobs)} pictures written to {_place(jobs, args.output)} in {seconds:.1f} s"
+    print(f"{counts}, {there}{failed} failed{left}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _stops(error: Exception, job: Job) -> bool:
+    """Whether the other pictures would fail as well: for want of anything but this one picture, or memory for it."""
+    if fault_of(error) is not Fault.ENVIRONMENT or short_of_memory(error):
+        return False
+    return isinstance(job.picture, str) or os.access(job.picture, os.R_OK)
 
 
 def _place(jobs: list[Job], output: str | None) -> str:
