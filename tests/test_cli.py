@@ -615,7 +615,7 @@ def test_the_standard_input_into_a_file(run, photo, monkeypatch):
     for given, status, said in (
         (data.getvalue(), 0, "1 of 1 pictures written to new.jpg"),
         (b"", 1, "The standard input is empty; expected a picture."),
-        (b"text", 1, "is not a picture that Pillow can read (4 bytes)"),
+        (b"text", 1, "is not a picture that is read here (4 bytes)"),
     ):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
         result = run("enhance", "-", "-o", "new.jpg", "--upscale", 1, "--overwrite")

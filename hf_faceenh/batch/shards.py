@@ -17,8 +17,8 @@ from datasets.table import embed_table_storage, table_cast
 from PIL import Image as PillowImage
 
 from hf_faceenh.batch.collection import Collection, Row, Shard
-from hf_faceenh.errors import one_line
-from hf_faceenh.pictures import PICTURE_ERRORS, SUFFIXES, heic
+from hf_faceenh.faults import Fault, described, fault_of
+from hf_faceenh.pictures import SUFFIXES, heic
 
 METADATA = "metadata.jsonl"
 FACES = List(
@@ -189,10 +189,10 @@ class ShardWriter:
         """
         try:
             saved.result()
-        except PICTURE_ERRORS as error:
-            if getattr(error.__cause__ or error, "errno", None) is not None:
+        except Exception as error:
+            if fault_of(error) is Fault.ENVIRONMENT:
                 raise
-            self.fail(row, one_line(error).replace(str(file), file.name))
+            self.fail(row, described(error).replace(str(file), file.name))
             return
         fields = row.fields
         added = {"source_index": row.index, "source_name": row.name, "faces": faces}
