@@ -19,9 +19,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         "python -m hf_faceenh.batch",
         description="Enhance a whole collection of photographs, shard by shard. Started again, it goes on.",
-        epilog="On several GPUs or machines: accelerate launch -m hf_faceenh.batch …, or an --executor. Each takes the "
-        "options of datatrove's executor of that name: --executor local --workers 2; --executor slurm --partition gpu "
-        "--time 8:00:00 --gpus-per-task 1; --executor ray --cpus-per-task 4; --executor jobs --flavor a10g-small. "
+        epilog="On several GPUs or machines: accelerate launch -m hf_faceenh.batch …, or an --executor. Each takes "
+        "the options of datatrove's executor of that name: --executor local --workers 2; --executor slurm --partition "
+        "gpu --time 8:00:00 --gpus-per-task 1; --executor ray --cpus-per-task 4; --executor jobs --flavor a10g-small. "
         "What is no plain value is given as JSON.",
     )
     add = parser.add_argument

@@ -1,6 +1,7 @@
 """The pictures of a dataset, by shards, and reading them."""
 
 import itertools
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -176,6 +177,7 @@ def load_collection(name: str, split: str, streaming: bool, column: str | None, 
     Raises:
         ValueError: in one line, where there is no such dataset or it holds no pictures.
     """
+    _check_names(Path(name))
     builder, where = source_of(name)
     where.pop("drop_labels", None)  # labels are kept
     with loading(f"The pictures of {name}"):
@@ -190,6 +192,18 @@ def load_collection(name: str, split: str, streaming: bool, column: str | None, 
     return Collection(
         dataset, column, re.match(r"\w*", split)[0] or "train", shard_size, root if root.is_dir() else None
     )
+
+
+def _check_names(folder: Path) -> None:
+    """
+    Raises:
+        ValueError: for a file whose name no column of a dataset can hold.
+    """
+    for file in folder.rglob("*"):
+        try:
+            str(file).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"The name of the file {os.fsencode(file)} is not UTF-8. Rename it.") from error
 
 
 def _picture_column(features: Features, name: str, wanted: str | None) -> str:

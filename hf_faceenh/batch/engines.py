@@ -5,13 +5,15 @@ with their records, whichever run, engine or process has put them there.
 """
 
 import argparse
+import contextlib
 import inspect
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
@@ -28,7 +30,7 @@ from tqdm import tqdm
 from hf_faceenh.batch.output import Folder, open_output
 from hf_faceenh.batch.process import GO_ON, Interrupted, Process, Stopped
 from hf_faceenh.batch.run import Run, forget, opened
-from hf_faceenh.batch.work import Work
+from hf_faceenh.batch.work import Work, noted
 from hf_faceenh.commands import Parser
 
 KILLED = 3  # times that workers may be killed without a task being completed
@@ -69,8 +71,8 @@ class MakeShards(PipelineStep):
                 ) as bar,
             ):
                 made = Work(run, rank, staging).run(bar)
-        except Exception:
-            logger.opt(exception=True).debug("The task has failed.")  # with all that is needed to mend it
+        except Exception as error:
+            noted(error)
             raise
         for name, count in made.items():
             self.stat_update(name, value=count)
@@ -157,6 +159,10 @@ class RayExecutor(_ByShards, RayPipelineExecutor):
         _complete_statistics(self)
         super().run()
 
+    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> PipelineStats:
+        with _ending(os.getppid()):
+            return super()._run_for_rank(rank, local_rank, node_rank)
+
 
 class JobsExecutor(_ByShards, JobsPipelineExecutor):
     """As Jobs of Hugging Face."""
@@ -164,6 +170,24 @@ class JobsExecutor(_ByShards, JobsPipelineExecutor):
     def run(self) -> None:
         _complete_statistics(self)
         super().run()
+
+
+@contextlib.contextmanager
+def _ending(parent: int) -> Iterator[None]:
+    """Ends the process `parent`, should this one be killed in the block. Ray's executor has every task done by a child
+    of its actor, for which that would wait for ever; that an actor is gone is noticed, and another does the task."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.close(writing)
+        if not os.read(reading, 1):
+            os.kill(parent, signal.SIGKILL)
+        os._exit(0)
+    os.close(reading)
+    try:
+        yield
+    finally:
+        os.write(writing, b".")
+        os.close(writing)
 
 
 def _complete_statistics(executor: PipelineExecutor) -> None:

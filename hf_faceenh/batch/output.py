@@ -73,15 +73,17 @@ class Folder:
         """A folder of this process's own to make shards in. Those that killed processes have left, whose locks nobody
         holds any more, are removed; those of other processes stay."""
         own = self._partial / uuid.uuid4().hex
-        with _locked(own.with_suffix(".lock")):
-            self._sweep(own)
-            own.mkdir()
-            try:
-                yield own
-            finally:
-                remove(own)
-        with contextlib.suppress(OSError):  # where other processes have theirs in it
-            self._partial.rmdir()
+        try:
+            with _locked(own.with_suffix(".lock")):
+                self._sweep(own)
+                own.mkdir()
+                try:
+                    yield own
+                finally:
+                    remove(own)
+        finally:
+            with contextlib.suppress(OSError):  # where other processes have theirs in it
+                self._partial.rmdir()
 
     def _sweep(self, own: Path) -> None:
         for name in {entry.stem for entry in self._partial.iterdir()} - {own.name}:

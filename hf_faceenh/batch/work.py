@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import fsspec
 import torch
+from loguru import logger
 from PIL import Image
 from tqdm import tqdm
 
@@ -201,7 +202,7 @@ class Work:
         try:
             return self._call(pictures)
         except Exception as error:
-            reason, short = faults.described(error), faults.short_of_memory(error)  # not the error: it holds memory
+            reason, short = noted(error), faults.short_of_memory(error)  # not the error, which holds memory
         self._check_device()
         if len(pictures) > 1:
             return [outcome for picture in pictures for outcome in self._enhance([picture])]
@@ -219,10 +220,10 @@ class Work:
             return patiently(self._call, [picture])
         except Exception as error:
             if not faults.short_of_memory(error):
-                return [faults.described(error)]
+                return [noted(error)]
             reason = one_line(error)
         with fatal(Exception, "There is too little memory"):
-            self._call([SMALL])
+            self._call([self.pipe.image_processor.load(SMALL)])
         return [f"needs more memory than this machine has: {reason}"]
 
     def _check_device(self) -> None:
@@ -263,9 +264,16 @@ class Work:
         shutil.rmtree(writer.folder, ignore_errors=True)
 
 
+def noted(error: Exception) -> str:
+    """What the record of a picture says of an error; the task's log gets what is needed to mend the program."""
+    if faults.fault_of(error) is faults.Fault.PROGRAM:
+        logger.opt(exception=error).debug("A picture has failed.")
+    return faults.described(error)
+
+
 def _reason(error: Exception, row: Row) -> str:
     """What is wrong with a picture, without a path of this machine."""
-    return faults.described(error).replace(row.picture["path"] or "\0", row.name or "The picture")
+    return noted(error).replace(row.picture["path"] or "\0", row.name or "The picture")
 
 
 def _format_of(picture: LoadedImage) -> str:
