@@ -709,6 +709,91 @@ def test_one_of_two_processes_is_killed_and_both_are_started_again(quick, crops,
     assert not list(Path("out").rglob(".*"))
 
 
+@pytest.fixture
+def many(crops, tmp_path, monkeypatch):
+    """in/: sixty pictures, one of them bad."""
+    (tmp_path / "in").mkdir()
+    for number in range(60):
+        crops[number % 10].save(tmp_path / "in" / f"{number:02}.png")
+    (tmp_path / "in" / "23.png").write_text("no picture")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "in"
+
+
+def begun(quick, tmp_path, *arguments, **options):
+    """The command, in a process of its own; each of the shards is three pictures."""
+    command = [sys.executable, "-m", "hf_faceenh.batch", "--dataset", f"{tmp_path}/in", "--output", f"{tmp_path}/out"]
+    environment = {"HF_DATASETS_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command += [*map(str, arguments), *written(quick, shard_size=3, batch_size=1)]
+    return subprocess.Popen(
+        command, cwd="/", stderr=subprocess.PIPE, text=True, env=os.environ | environment, **options
+    )
+
+
+def wait_for_shards(running, tmp_path, count):
+    while len(list((tmp_path / "out" / "progress").glob("*.json"))) < count:
+        assert running.poll() is None, running.stderr.read()
+        time.sleep(0.01)
+
+
+def whole(tmp_path, err):
+    assert "complete: 59 pictures with 59 enhanced faces, 1 failed" in err
+    assert sources() == [f"{number:02}.png" for number in range(60) if number != 23]
+    assert [json.loads(line)["name"] for line in Path("out/failed.jsonl").read_text().splitlines()] == ["23.png"]
+    return not list(Path("out").rglob(".*"))
+
+
+@pytest.mark.slow
+def test_one_of_two_workers_is_killed_and_another_takes_its_place(quick, many, tmp_path):
+    running = begun(quick, tmp_path, "--executor", "local", "--workers", 2)
+    wait_for_shards(running, tmp_path, 3)
+    workers = [child for child in psutil.Process(running.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    assert len(workers) == 2
+    workers[0].send_signal(signal.SIGKILL)
+    _, err = running.communicate()
+    assert running.returncode == 1 and "a worker was killed; another takes its place" in err
+    assert whole(tmp_path, err)
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_started_them(quick, many, tmp_path):
+    running = begun(quick, tmp_path, "--executor", "local", "--workers", 2)
+    wait_for_shards(running, tmp_path, 1)
+    workers = psutil.Process(running.pid).children()
+    running.kill()
+    running.communicate()
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    _, err = begun(quick, tmp_path).communicate()
+    assert whole(tmp_path, err)
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_harm_neither_the_other_nor_a_picture(quick, many, tmp_path):
+    runs = [begun(quick, tmp_path) for _ in range(2)]
+    said = [running.communicate()[1] for running in runs]
+    assert [running.returncode for running in runs] == [1, 1]
+    assert all(whole(tmp_path, err) for err in said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["actor", "child"])  # which does the task
+def test_ray_has_the_task_of_a_killed_worker_done_by_another(quick, many, tmp_path, victim):
+    pytest.importorskip("ray")
+    engine = ("--executor", "ray", "--workers", 2, "--mem-per-cpu-gb", 0.5, "--tasks-per-job", 2)
+    running = begun(quick, tmp_path, *engine, stdout=subprocess.DEVNULL)
+    wait_for_shards(running, tmp_path, 3)
+    workers = [
+        process
+        for process in psutil.Process(running.pid).children(recursive=True)
+        if "RankWorker" in " ".join(process.cmdline())
+    ]
+    pids = {worker.pid for worker in workers}
+    actor = next(worker for worker in workers if worker.ppid() not in pids)
+    (actor if victim == "actor" else actor.children()[0]).kill()
+    _, err = running.communicate()
+    assert running.returncode == 1 and whole(tmp_path, err)
+
+
 HUB_RUN = """
 import json, os, sys
 from hf_faceenh.batch import process

@@ -151,8 +151,6 @@ def output_features(collection: Collection, format: str) -> Features:
 class ShardWriter:
     """Names and counts the pictures of a shard, and lists the bad ones.
 
-    `file_for` is for the thread that hands out the work, the other methods are for the one that writes.
-
     Args:
         folder: of its own; what an interrupted process left there is removed.
         shard: which.
@@ -209,7 +207,8 @@ class ShardWriter:
         """The shard's file or folder (`None` if it has no pictures), and its record."""
         made = self._rows.close() if self.pictures else None
         data = f"data/{self.shard.name}{made.suffix if made.is_file() else ''}" if made else None
-        counts = {"pictures": self.pictures, "faces": self.faces, "failed": self.failed}
+        failed = sorted(self.failed, key=lambda failure: failure["index"])
+        counts = {"pictures": self.pictures, "faces": self.faces, "failed": failed}
         return made, {"data": data, **counts, "last": last}
 
 

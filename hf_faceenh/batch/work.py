@@ -5,10 +5,10 @@ import shutil
 import signal
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import fsspec
 import torch
@@ -46,7 +46,7 @@ def ahead(pool: Executor, function: Callable[[T], S], items: Iterable[T], limit:
 class Work:
     """Makes the shards of one task.
 
-    One thread reads the dataset, some decode and encode, one writes; this one computes. All of them keep only a few
+    One thread reads the dataset, some decode and encode; this one computes and writes. All of them keep only a few
     pictures ahead of the next.
 
     Args:
@@ -61,10 +61,8 @@ class Work:
         self.options, self.save_options, self.format = pipeline_options(args), saving_options(args), args.format
         self.batch_size, self.num_workers = args.batch_size, args.num_workers
         self.events, self.staging = run.collection.read(task, run.record), staging
-        self.reading, self.coding, self.writing = map(ThreadPoolExecutor, (1, self.num_workers, 1))
-        self.saving: deque[Future] = deque()  # pictures that are being encoded
-        self.tasks: deque[Future] = deque()  # of the writing thread
-        self.broken = False  # whether the writing thread has failed
+        self.reading, self.coding = ThreadPoolExecutor(1), ThreadPoolExecutor(self.num_workers)
+        self.saving: deque[tuple[Row, Path, list[dict], Future]] = deque()  # pictures that are being encoded
         self.made = Counter()  # what was published
 
     def run(self, bar: tqdm) -> Counter:
@@ -79,17 +77,14 @@ class Work:
         with stop_signals() as signals:
             try:
                 self._make_shards(bar, signals)
-                while self.tasks:
-                    self._settle_first()
             finally:
-                for pool in (self.reading, self.coding, self.writing):
+                for pool in (self.reading, self.coding):
                     pool.shutdown(cancel_futures=True)
         if signals:
             raise Interrupted(signals[0])
         return self.made
 
     def _make_shards(self, bar: tqdm, signals: Sequence[signal.Signals]) -> None:
-        """Makes the shards, but for what the writing thread has still to do at the end."""
         read = ahead(self.reading, self._next, itertools.repeat(self.events), self.batch_size)
         read = itertools.takewhile(lambda event: event is not None, read)
         writer, batch = None, []
@@ -104,7 +99,9 @@ class Work:
             if signals:
                 return
             if isinstance(event, End):
-                self._later(self._finish, writer, event.last)
+                self._settle(writer, 0)
+                with fatal(OSError, f"Writing to {self.output} failed"):
+                    self._finish(writer, event.last)
                 writer = None
 
     def _next(self, events: Iterator[Row | End]) -> Row | End | None:
@@ -134,7 +131,8 @@ class Work:
         except Exception as error:
             if faults.fault_of(error) is faults.Fault.ENVIRONMENT and not faults.short_of_memory(error):
                 raise Stopped(f"{event.name or f'Picture {event.index}'}: {one_line(error)} {GO_ON}") from error
-            return event, _reason(error, event)
+            short = "needs more memory than this machine has: " if faults.short_of_memory(error) else ""
+            return event, short + _reason(error, event)
 
     def _load(self, content: bytes | None, path: str | None) -> tuple[Frames, LoadedImage]:
         """A picture's frames, and the first of them."""
@@ -155,17 +153,15 @@ class Work:
                 continue
             outcome = picture if isinstance(picture, str) else next(outcomes)
             if isinstance(outcome, str):
-                self._later(writer.fail, row, outcome)
+                writer.fail(row, outcome)
                 continue
             image, faces = outcome
             format = _format_of(picture)
             file = writer.file_for(row, format)
             save = partial(patiently, self.pipe.image_processor.save, **self.save_options)
             saved = self.coding.submit(save, image, file, picture.info, format)
-            self.saving.append(saved)
-            if len(self.saving) > self.num_workers:
-                wait([self.saving.popleft()])
-            self._later(writer.add, row, file, faces, saved)
+            self.saving.append((row, file, faces, saved))
+            self._settle(writer, self.num_workers)
 
     def _enhance_frames(self, row: Row, frames: Frames, writer: ShardWriter) -> None:
         """An animation, or the pages of a file; the faces are those of the first frame."""
@@ -173,7 +169,7 @@ class Work:
         try:
             first = next(reading)
         except Exception as error:
-            self._later(writer.fail, row, _reason(error, row))
+            writer.fail(row, _reason(error, row))
             return
         format = _format_of(first)
         file, saved, faces = writer.file_for(row, format), Future(), []
@@ -187,13 +183,15 @@ class Work:
                         raise ValueError(outcome)
                     out.add(outcome[0], frame.info)
                     faces.append(outcome[1])
+        except Stopped:
+            raise
         except Exception as error:
             saved.set_exception(error)
         else:
             saved.set_result(None)
         if frames.remark:
             self.process.say(f"{row.name or f'picture {row.index}'}: {frames.remark}")
-        self._later(writer.add, row, file, next(iter(faces), []), saved)
+        self.saving.append((row, file, next(iter(faces), []), saved))
 
     def _enhance(self, pictures: list[LoadedImage]) -> list[tuple[Image.Image, list[dict]] | str]:
         """For every picture the result and its faces, or what is wrong: if one fails, each is tried on its own."""
@@ -237,24 +235,11 @@ class Work:
             torch.cuda.empty_cache()
             torch.cuda.synchronize()
 
-    def _later(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Leaves a call to the writing thread, which stays at most one shard behind."""
-        self.tasks.append(self.writing.submit(self._write, function, *arguments))
-        while self.tasks and (self.tasks[0].done() or len(self.tasks) > self.collection.shard_size):
-            self._settle_first()
-
-    def _write(self, function: Callable[..., None], *arguments: Any) -> None:
-        if self.broken:  # by what was to be written before: the shard would lack it
-            return
-        try:
-            function(*arguments)
-        except BaseException:
-            self.broken = True
-            raise
-
-    def _settle_first(self) -> None:
-        with fatal(OSError, f"Writing to {self.output} failed"):
-            self.tasks.popleft().result()
+    def _settle(self, writer: ShardWriter, most: int) -> None:
+        """Puts pictures into the shard, in their order, until at most so many are still being encoded."""
+        while len(self.saving) > most:
+            with fatal(OSError, f"Writing to {self.output} failed"):
+                writer.add(*self.saving.popleft())
 
     def _finish(self, writer: ShardWriter, last: bool) -> None:
         made, record = writer.finish(last)
