@@ -128,6 +128,10 @@ class LocalExecutor(_ByShards, LocalPipelineExecutor):
         try:
             for done in as_completed([pool.submit(self._run_for_rank, rank) for rank in ranks]):
                 done.result()
+        except KeyboardInterrupt:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -137,6 +141,7 @@ def _begin_worker(count: Any) -> None:
     with count.get_lock():
         os.environ["LOCAL_RANK"], count.value = str(count.value), count.value + 1
     logger.disable("datatrove")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which is for that process
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 

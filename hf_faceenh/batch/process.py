@@ -1,6 +1,7 @@
 """One of the processes of a run: which one it is, how it is asked to stop, and what it does when it cannot go on."""
 
 import contextlib
+import multiprocessing
 import signal
 import sys
 import threading
@@ -87,8 +88,8 @@ class Process:
 def stop_signals() -> Iterator[list[signal.Signals]]:
     """Gives a list that gets the signals that ask to stop. A second interrupt is a `KeyboardInterrupt` again."""
     caught: list[signal.Signals] = []
-    if threading.current_thread() is not threading.main_thread():  # which alone hears of signals
-        yield caught
+    if multiprocessing.parent_process() or threading.current_thread() is not threading.main_thread():
+        yield caught  # another process asks, or another thread hears of it
         return
 
     def on_signal(number: int, _frame: Any) -> None:
