@@ -40,9 +40,10 @@ def enhance(args: argparse.Namespace) -> int:
     if args.json and jobs[0].result is None:
         raise ValueError("--json and the picture would both go to the standard output. Name a file with -o.")
     check_pipeline(args.model)
-    done = {job for job in jobs if args.skip_existing and job.is_done()}
+    keep = args.skip_existing or (not args.overwrite and any(map(os.path.isdir, args.pictures)))  # a folder goes on
+    done = {job for job in jobs if keep and job.is_done()}
     to_do = [job for job in jobs if job not in done]
-    refused = refusals(to_do, args.overwrite or args.skip_existing)
+    refused = refusals(to_do, args.overwrite or keep)
     pipe = load_pipeline(args.model, args.device, args.dtype) if to_do and not refused else None
     if pipe:
         pipe.set_progress_bar_config(disable=len(jobs) > 1)
@@ -59,7 +60,7 @@ def enhance(args: argparse.Namespace) -> int:
                 if job in done:
                     record["skipped"] = True
                 else:
-                    record |= enhance_one(pipe, job, options, saving, args.overwrite, keep=args.skip_existing)
+                    record |= enhance_one(pipe, job, options, saving, args.overwrite, keep)
                     written += 1
                     said = "; ".join(filter(None, (record.get("remark"), remark(all_faces(record)))))
             except BrokenPipeError:
@@ -77,7 +78,7 @@ def enhance(args: argparse.Namespace) -> int:
     if over:
         print(passed_over(over), file=sys.stderr)
     seconds, there = time.perf_counter() - start, f"{len(done)} already there, " if done else ""
-    left = ", the others not tried: try again with --skip-existing" if stopped else ""
+    left = ", the others not tried" if stopped else ""
     counts = f"{written} of {len(jobs)} pictures written to {_place(jobs, args.output)} in {seconds:.1f} s"
     print(f"{counts}, {there}{failed} failed{left}", file=sys.stderr)
     return 1 if failed else 0
@@ -189,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
     add = command.add_mutually_exclusive_group().add_argument
     add("--overwrite", action="store_true", help="replace files that exist")
-    add("--skip-existing", action="store_true", help="go on after an interruption: leave files that exist as they are")
+    add("--skip-existing", action="store_true", help="leave files that exist as they are, as for a folder")
 
     command = commands.add_parser("convert", help="convert a published checkpoint into a folder for --model")
     command.set_defaults(run=convert)

@@ -3,9 +3,9 @@
     python -m hf_faceenh.batch --dataset SCANS --output ENHANCED --executor local --workers 2
 
 The pictures of a `datasets` dataset are divided into shards. What is in a shard depends only on the dataset and
---shard-size; who makes it is for datatrove to say, of which every shard is a task (of a stream, every file). No process
-waits for another, and a shard appears in the output whole or not at all: so after any stop the same command, with any
-executor, makes what is missing. Two runs on one output do some work twice, and no harm.
+--shard-size; who makes it is for datatrove to say, for which every shard is a task (of a stream, every file). No
+process waits for another, and a shard appears in the output whole or not at all: so after any stop the same command,
+with any executor, makes what is missing. Two runs on one output do some work twice, and no harm.
 
 In the output:
 

@@ -21,6 +21,7 @@ from hf_faceenh.faults import Fault, described, fault_of
 from hf_faceenh.pictures import SUFFIXES, heic
 
 METADATA = "metadata.jsonl"
+LONGEST = 200  # bytes of a name without its ending
 FACES = List(
     {
         "box": List(Value("float64")),
@@ -172,7 +173,8 @@ class ShardWriter:
         stem, suffix = os.path.splitext(PurePosixPath((row.name or "").replace("\\", "/")).name)
         if suffix.lower() not in SUFFIXES + heic.SUFFIXES:
             stem, suffix = stem + suffix, _suffix(format)
-        stem = re.sub(r"[^\w.()+,=@ -]", "_", stem).lstrip("._ ")[:100] or f"{row.index:08d}"
+        stem = re.sub(r"[^\w.()+,=@ -]", "_", stem).lstrip("._ ").encode()[:LONGEST].decode(errors="ignore")
+        stem = stem or f"{row.index:08d}"
         name, copies = stem + suffix, itertools.count(2)
         while name.lower() in self._taken:
             name = f"{stem} ({next(copies)}){suffix}"
