@@ -54,12 +54,9 @@ class Job:
             OSError: where the picture is missing or cannot be read here, a file exists that must not be replaced, or a
                 name would be too long.
         """
-        for path in (
-            self.result,
-            self.compare,
-            self.faces and self.faces.with_name(f"{self.faces.name}_0_enhanced.png"),
-        ):
-            if path and len(os.fsencode(path.name)) > LONGEST:
+        crop = self.faces and self.faces.with_name(f"{self.faces.name}_000_enhanced.png")
+        for path in filter(None, (self.result, self.compare, crop)):
+            if len(os.fsencode(path.name)) > LONGEST:
                 raise OSError(f"The name {path.name} has more than {LONGEST} bytes. Rename {self.picture}.")
         if not overwrite and (existing := self.existing()):
             raise FileExistsError(f"{existing[0]} exists already. Pass --overwrite, or choose another output.")

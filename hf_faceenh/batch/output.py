@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
@@ -87,7 +87,7 @@ class Folder:
 
     def _sweep(self, own: Path) -> None:
         for name in {entry.stem for entry in self._partial.iterdir()} - {own.name}:
-            with contextlib.suppress(Timeout), _locked(self._partial / f"{name}.lock", timeout=0):
+            with contextlib.suppress(OSError), _locked(self._partial / f"{name}.lock", timeout=0):
                 remove(self._partial / name)
 
     def record(self, shard: str) -> dict | None:
