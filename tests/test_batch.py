@@ -12,9 +12,12 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import datasets
+import dill
+import fsspec
 import numpy as np
 import psutil
 import pytest
@@ -25,7 +28,8 @@ from PIL import ExifTags, Image
 from tiny import tiny_enhancer, tiny_parser, tiny_pipeline
 
 from hf_faceenh import FaceEnhancePipeline
-from hf_faceenh.batch import process
+from hf_faceenh.batch import engines, process
+from hf_faceenh.batch.__main__ import _parser as batch_parser
 from hf_faceenh.batch.__main__ import main
 from hf_faceenh.batch.output import Folder
 from hf_faceenh.jobs import described
@@ -626,6 +630,33 @@ def test_jobs_need_the_hub(refusal, folder):
     assert "Jobs see nothing of this machine" in refusal("--dataset", "in", "--output", "out", "--executor", "jobs")
 
 
+def test_jobs_make_the_shards(run, folder, quick, tmp_path, monkeypatch):
+    """With Jobs that are done at once, here."""
+    words = ["--dataset", str(folder), "--output", str(tmp_path / "out"), *written(quick)]
+    args, _ = batch_parser().parse_known_args(words)
+    begun = []
+
+    def run_uv_job(script, script_args, env, **options):
+        begun.append(options["flavor"])
+        with monkeypatch.context() as patch, fsspec.open(script_args[0], "rb") as file:
+            patch.setenv("DATATROVE_JOB_ARRAY_INDEX", env["DATATROVE_JOB_ARRAY_INDEX"])
+            dill.load(file).run()
+        return SimpleNamespace(id="1", url="")
+
+    done = SimpleNamespace(status=SimpleNamespace(stage="COMPLETED"))
+    monkeypatch.setattr("huggingface_hub.run_uv_job", run_uv_job)
+    monkeypatch.setattr("huggingface_hub.inspect_job", lambda **_: done)
+    engines.forget()
+    options = engines.engine_options(
+        "jobs", ["--flavor", "a10g-small", "--tasks-per-job", "2", "--poll-interval", "0"]
+    )
+    place = {"logging_dir": "memory://logs", "token": "a token", "poll_interval": 0}
+    engines.opened(args).settle()
+    engines.JobsExecutor([engines.MakeShards(args)], engines.opened(args).collection.tasks, **options, **place).run()
+    assert begun == ["a10g-small"] * 2 and engines.opened(args).conclude() == 0
+    assert sources() == [f"{number}.png" for number in range(7)]
+
+
 PROGRAMS = {  # of SLURM
     "sbatch": 'for file; do :; done; cp "$file" "$HERE/submitted.$(ls $HERE | wc -l)"; echo Submitted batch job 17',
     "srun": 'while [ "${1#-}" != "$1" ]; do [ "$1" = -n ] && shift; shift; done; exec "$@"',
@@ -796,7 +827,8 @@ def test_ray_has_the_task_of_a_killed_worker_done_by_another(quick, many, tmp_pa
 
 HUB_RUN = """
 import json, os, sys
-from hf_faceenh.batch import process
+from hf_faceenh.batch import engines, process
+from hf_faceenh.batch.__main__ import _parser as batch_parser
 from hf_faceenh.batch.__main__ import main
 from hf_faceenh.batch.output import Folder
 said = []
