@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -593,6 +594,22 @@ def test_two_processes_share_an_output(tmp_path):
         assert output.publish("a", second / "shard", record) and output.record("a") == record
         assert (tmp_path / "data" / "a.parquet").read_text() == "second"
     assert not (tmp_path / ".partial").exists()
+
+
+def test_many_publish_at_once(tmp_path):
+    output = Folder(tmp_path)
+
+    def publish(_):
+        for number in range(30):
+            with output.staging() as staging:
+                (staging / "shard").write_text("whole")
+                record = {"data": f"data/{number % 3}.parquet", "failed": [None] * (30 - number)}
+                output.publish(str(number % 3), staging / "shard", record)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(publish, range(4)))
+    assert [len(output.record(str(number))["failed"]) for number in range(3)] == [3, 2, 1]
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "progress"}
 
 
 WITHOUT_SOCKETS = """

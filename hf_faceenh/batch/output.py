@@ -26,11 +26,15 @@ CONFLICT_WAITS = (1, 2, 4, 8, 16, 32)  # s
 @contextlib.contextmanager
 def _locked(lock: Path, **options: Any) -> Iterator[None]:
     """Holds a lock on a file, which the system gives up when the process ends, however it ends."""
-    with FileLock(lock, **options):
-        try:
-            yield
-        finally:
-            remove(lock)  # while it is held: who waits for it makes another
+    held = FileLock(lock, **options)
+    while not held.is_locked:
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed the empty folder
+            held.acquire()
+    try:
+        yield
+    finally:
+        remove(lock)  # while it is held: who waits for it makes another
+        held.release()
 
 
 class Folder:
