@@ -667,7 +667,7 @@ def test_jobs_make_the_shards(run, folder, quick, tmp_path, monkeypatch):
     options = engines.engine_options(
         "jobs", ["--flavor", "a10g-small", "--tasks-per-job", "2", "--poll-interval", "0"]
     )
-    place = {"logging_dir": "memory://logs", "token": "a token", "poll_interval": 0}
+    place = {"logging_dir": "memory://logs", "token": "a token"}
     engines.opened(args).settle()
     engines.JobsExecutor([engines.MakeShards(args)], engines.opened(args).collection.tasks, **options, **place).run()
     assert begun == ["a10g-small"] * 2 and engines.opened(args).conclude() == 0
