@@ -13,16 +13,23 @@ EXTRA = {
     "loguru",
     "pyarrow",
 }  # what an installation without the extra `batch` may lack
+ENGINES = """\
+Each executor takes the options of datatrove's executor of that name; what is no plain value is JSON. Among them:
+  --executor local --workers 2
+  --executor slurm --partition gpu --time 8:00:00 --gpus-per-task 1 --cpus-per-task 8 --mem-per-cpu-gb 4
+                   --workers 16 --tasks-per-job 4 --sbatch-args '{"account": "faces"}'
+  --executor ray --workers 8 --gpus-per-task 1 --cpus-per-task 4 --mem-per-cpu-gb 4
+  --executor jobs --flavor a10g-small --workers 8 --dependencies '["hf-faceenh[batch]"]'
+On the GPUs of one machine also: accelerate launch -m hf_faceenh.batch ...
+"""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         "python -m hf_faceenh.batch",
         description="Enhance a whole collection of photographs, shard by shard. Started again, it goes on.",
-        epilog="On several GPUs or machines: accelerate launch -m hf_faceenh.batch …, or an --executor. Each takes "
-        "the options of datatrove's executor of that name: --executor local --workers 2; --executor slurm --partition "
-        "gpu --time 8:00:00 --gpus-per-task 1; --executor ray --cpus-per-task 4; --executor jobs --flavor a10g-small. "
-        "What is no plain value is given as JSON.",
+        epilog=ENGINES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     pictures = "a folder of pictures, Parquet or WebDataset (.tar) files, one such file, or a dataset on the Hub"
