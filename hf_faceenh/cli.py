@@ -7,6 +7,7 @@ line are answered at once.
 import argparse
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -25,12 +26,11 @@ from hf_faceenh.commands import (
     quietly,
     saving_options,
 )
-from hf_faceenh.errors import one_line
+from hf_faceenh.faults import Fault, described, fault_of, short_of_memory
 from hf_faceenh.fetching import fetch, is_here
 from hf_faceenh.files import check_empty, why_unreadable
 from hf_faceenh.jobs import all_faces, enhance_one, remark
 from hf_faceenh.loading import check_model, check_pipeline, check_super_resolver, load_pipeline, load_single
-from hf_faceenh.pictures import PICTURE_ERRORS
 from hf_faceenh.planning import Job, plan, refusals
 from hf_faceenh.provenance import version
 from hf_faceenh.results import read_results
@@ -47,44 +47,56 @@ def enhance(args: argparse.Namespace) -> int:
         raise ValueError("--json and the picture would both go to the standard output. Name a file with -o.")
     check_pipeline(args.model)
     check_super_resolver(args.super_resolver)
-    done = {job for job in jobs if args.skip_existing and job.is_done()}
+    keep = args.skip_existing or (not args.overwrite and any(map(os.path.isdir, args.pictures)))  # a folder goes on
+    done = {job for job in jobs if keep and job.is_done()}
     to_do = [job for job in jobs if job not in done]
-    refused = refusals(to_do, args.overwrite or args.skip_existing)
+    refused = refusals(to_do, args.overwrite or keep)
     which = {"device": args.device, "dtype": args.dtype} | model_options(args)
     pipe = load_pipeline(**which) if to_do and not refused else None
     if pipe:
         pipe.set_progress_bar_config(disable=len(jobs) > 1)
     options, saving = pipeline_options(args), saving_options(args)
-    failed, start = 0, time.perf_counter()
+    written, failed, start = 0, 0, time.perf_counter()
     with _progress(jobs) as bar:
         write = getattr(bar, "write", print)
         for job in bar:
             record: dict[str, Any] = {"input": str(job.picture), "output": str(job.result or STREAM)}
-            said = None
+            said, stopped = None, False
             try:
                 if job in refused:
                     raise refused[job]
                 if job in done:
                     record["skipped"] = True
                 else:
-                    record |= enhance_one(pipe, job, options, saving, args.overwrite, keep=args.skip_existing)
+                    record |= enhance_one(pipe, job, options, saving, args.overwrite, keep)
+                    written += 1
                     said = "; ".join(filter(None, (record.get("remark"), remark(all_faces(record)))))
             except BrokenPipeError:
                 raise
-            except PICTURE_ERRORS as error:
-                said = record["error"] = one_line(error)
+            except Exception as error:
+                said = record["error"] = described(error)
                 failed += 1
+                stopped = _stops(error, job)
             if said:
                 write(_named(job.picture, said), file=sys.stderr)
             if args.json:
                 print(json.dumps(record), flush=True)
+            if stopped:
+                break
     if over:
         print(passed_over(over), file=sys.stderr)
-    written, seconds = f"{len(to_do) - failed} of {len(jobs)} pictures", time.perf_counter() - start
-    there = f"{len(done)} already there, " if done else ""
-    place = _place(jobs, args.output)
-    print(f"{written} written to {place} in {seconds:.1f} s, {there}{failed} failed", file=sys.stderr)
+    seconds, there = time.perf_counter() - start, f"{len(done)} already there, " if done else ""
+    left = ", the others not tried" if stopped else ""
+    counts = f"{written} of {len(jobs)} pictures written to {_place(jobs, args.output)} in {seconds:.1f} s"
+    print(f"{counts}, {there}{failed} failed{left}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _stops(error: Exception, job: Job) -> bool:
+    """Whether the other pictures would fail as well: for want of anything but this one picture, or memory for it."""
+    if fault_of(error) is not Fault.ENVIRONMENT or short_of_memory(error):
+        return False
+    return isinstance(job.picture, str) or os.access(job.picture, os.R_OK)
 
 
 def _place(jobs: list[Job], output: str | None) -> str:
@@ -207,7 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
     add = command.add_mutually_exclusive_group().add_argument
     add("--overwrite", action="store_true", help="replace files that exist")
-    add("--skip-existing", action="store_true", help="go on after an interruption: leave files that exist as they are")
+    add("--skip-existing", action="store_true", help="leave files that exist as they are, as for a folder")
 
     command = commands.add_parser("models", help="list the published weights that are known by name, or get one")
     command.set_defaults(run=list_models)
