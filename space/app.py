@@ -43,12 +43,12 @@ def named(file: dict | None) -> tuple[Path, str]:
     return Path(file["path"]), file.get("orig_name") or Path(file["path"]).name
 
 
-def wish(enlarge, strength, background, aligned, anyway, fidelity, which=ALL, chosen=()) -> Wishes:
+def wish(enlarge, strength, background, aligned, anyway, model, fidelity, which=ALL, chosen=()) -> Wishes:
     if which == SOME and not aligned and not chosen:
         raise Refused("Please click at least one face, or go back to all faces.")
     faces = tuple(chosen) if which == SOME and not aligned else None
-    fidelity = None if pictures.FIDELITY is None else fidelity  # the page's slider is there, but hidden
-    return Wishes(enlarge, strength, background, aligned, faces, anyway, fidelity)
+    fidelity = None if pictures.FIDELITIES[model] is None else fidelity  # the page's slider is there, but hidden
+    return Wishes(enlarge, strength, background, aligned, faces, anyway, fidelity, model)
 
 
 # The first tab
@@ -98,11 +98,11 @@ def cleared(message: str = "") -> tuple:
 
 
 async def show_enhanced(
-    photo, enlarge, which, chosen, strength, background, aligned, anyway, fidelity, request: gr.Request
+    photo, enlarge, which, chosen, strength, background, aligned, anyway, model, fidelity, request: gr.Request
 ):
     try:
         path, name = named(photo)
-        wishes = wish(enlarge, strength, background, aligned, anyway, fidelity, which, chosen)
+        wishes = wish(enlarge, strength, background, aligned, anyway, model, fidelity, which, chosen)
         result = await runs.in_thread(pictures.enhance, path, name, wishes, request=request)
     except gr.Error as error:
         return cleared(page.line(error))
@@ -128,10 +128,10 @@ def look_batch(files: list[dict] | None) -> str:
     return "1 picture." if count == 1 else f"{count} pictures."
 
 
-async def show_batch(files, enlarge, strength, background, aligned, anyway, fidelity, request: gr.Request):
+async def show_batch(files, enlarge, strength, background, aligned, anyway, model, fidelity, request: gr.Request):
     try:
         uploads = [named(file) for file in files or [None]]
-        wishes = wish(enlarge, strength, background, aligned, anyway, fidelity)
+        wishes = wish(enlarge, strength, background, aligned, anyway, model, fidelity)
         archive, records = await runs.in_thread(batch.enhance_batch, uploads, wishes, request=request)
     except gr.Error as error:
         return page.show_message(page.line(error)), NO_DOWNLOAD
@@ -151,18 +151,20 @@ async def api_enhance(
     aligned: bool = False,
     anyway: bool = False,
     fidelity: float | None = None,
+    model: str | None = None,
 ) -> tuple[gr.FileData, list[dict]]:
     """Enhances one picture.
 
     photo: a file (`gradio_client.handle_file`). enlarge: 1, 2 or 4. strength: of the enhanced faces, 0 to 1.
     background: also improve what is not face. faces: which, by their numbers in the returned list, from 0; all by
     default. aligned: the picture is one face, already cropped. anyway: also enhance faces that are sharp enough.
-    fidelity: how much a model with such a dial keeps to the old face, 0 to 1.
-    Returns the picture, in the format and under the name
-    of the input, and for every face its box (px), its score and why it was left alone (null if it was enhanced).
+    fidelity: how much a model with such a dial keeps to the old face, 0 to 1. model: one of those that this Space has.
+    Returns the picture, in the format and under the name of the input, and for every face its box (px), its score and
+    why it was left alone (null if it was enhanced).
     """
     path, name = named(photo)
-    wishes = Wishes(enlarge, strength, background, aligned, None if faces is None else tuple(faces), anyway, fidelity)
+    chosen = None if faces is None else tuple(faces)
+    wishes = Wishes(enlarge, strength, background, aligned, chosen, anyway, fidelity, model)
     result = await runs.in_thread(partial(pictures.enhance, sides=False), path, name, wishes, request=request)
     return as_file(result.file), [pictures.as_record(face) for face in result.faces]
 
@@ -176,6 +178,7 @@ async def api_enhance_batch(
     aligned: bool = False,
     anyway: bool = False,
     fidelity: float | None = None,
+    model: str | None = None,
 ) -> tuple[gr.FileData, list[dict]]:
     """Enhances several pictures, or zips of pictures.
 
@@ -183,7 +186,7 @@ async def api_enhance_batch(
     remark, e.g. why it could not be enhanced.
     """
     uploads = [named(file) for file in files or [None]]
-    wishes = Wishes(enlarge, strength, background, aligned, anyway=anyway, fidelity=fidelity)
+    wishes = Wishes(enlarge, strength, background, aligned, anyway=anyway, fidelity=fidelity, model=model)
     archive, records = await runs.in_thread(batch.enhance_batch, uploads, wishes, request=request)
     return as_file(archive), records
 
@@ -255,7 +258,7 @@ def one_picture() -> None:
             again = gr.Button("Enhance the sharp ones anyway", visible=False, elem_id="anyway")
             faces = gr.HTML(visible=False, elem_id="faces")
 
-    strength, background, aligned, anyway, _ = settings
+    strength, background, aligned, anyway, *_ = settings
     described = [photo, found, enlarge, strength, background, aligned]
     gr.on([enlarge.change, background.change], look, described, note, preprocess=False, **QUICK)
     looked = photo.change(lambda: None, outputs=found, **QUICK).then(look, described, note, preprocess=False, **QUICK)
@@ -285,22 +288,25 @@ def size_of_result() -> gr.Radio:
     return gr.Radio([("Same size", 1), ("2×", 2), ("4×", 4)], value=2, label="Enlarge")
 
 
-def more_settings() -> tuple[gr.Slider, gr.Checkbox, gr.Checkbox, gr.Checkbox, gr.Slider]:
-    return (
+def more_settings() -> tuple[gr.Slider, gr.Checkbox, gr.Checkbox, gr.Checkbox, gr.Dropdown, gr.Slider]:
+    settings = (
         gr.Slider(0, 1, value=1, step=0.05, label="Strength", info="0 keeps the faces, 1 replaces them."),
         gr.Checkbox(True, label="Improve the background too", info="Slower, but all of the picture gets sharper."),
         gr.Checkbox(False, label="This is one face, already cropped", info="A square picture with nothing else."),
         gr.Checkbox(False, label="Enhance sharp faces too", info="They may lose detail."),
-        gr.Slider(
-            0,
-            1,
-            value=pictures.FIDELITY,
-            step=0.05,
-            label="Fidelity",
-            visible=pictures.FIDELITY is not None,
-            info="0 gives the sharpest face, 1 the one nearest to the old one.",
-        ),
+        gr.Dropdown(pictures.MODELS, value=pictures.MODELS[0], label="Model", visible=len(pictures.MODELS) > 1),
+        fidelity_slider(pictures.MODELS[0]),
     )
+    *_, model, fidelity = settings
+    model.change(fidelity_slider, model, fidelity, **QUICK)
+    return settings
+
+
+def fidelity_slider(model: str) -> gr.Slider:
+    """It appears with a model that has such a dial."""
+    usual = pictures.FIDELITIES[model]
+    info = "0 gives the sharpest face, 1 the one nearest to the old one."
+    return gr.Slider(0, 1, value=usual, step=0.05, label="Fidelity", visible=usual is not None, info=info)
 
 
 def many_pictures() -> None:

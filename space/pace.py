@@ -6,19 +6,20 @@ FIXED, PER_MEGAPIXEL, PER_FACE = 0.4, 2.4, 0.25  # seconds at 2× on two cores o
 
 
 class Pace:
-    """How much slower this machine is than the one that the figures above are from."""
+    """How much slower this machine and a model are than those that the figures above are from."""
 
-    slowness = 1.0
+    slowness: dict[str | None, float] = {}  # by model
 
     @classmethod
     def estimate(cls, megapixels: float, wishes: Wishes, faces: int = 0) -> float:
         """How many seconds a picture with so many faces to enhance will take."""
-        return cls.slowness * _work(megapixels, wishes, faces)
+        return cls.slowness.get(wishes.model, 1.0) * _work(megapixels, wishes, faces)
 
     @classmethod
     def learn(cls, megapixels: float, wishes: Wishes, faces: int, seconds: float) -> None:
         if megapixels > 0.1:  # smaller ones say little
-            cls.slowness += 0.3 * (seconds / _work(megapixels, wishes, faces) - cls.slowness)
+            before = cls.slowness.get(wishes.model, 1.0)
+            cls.slowness[wishes.model] = before + 0.3 * (seconds / _work(megapixels, wishes, faces) - before)
 
 
 def _work(megapixels: float, wishes: Wishes, faces: int) -> float:

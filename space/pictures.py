@@ -69,10 +69,13 @@ REASONS = {
 }
 AT_STRENGTH_0 = "Left alone: the strength is 0."
 
-MODEL = os.environ.get("MODEL_ID")
-pipe = load_pipeline(MODEL)
-pipe.set_progress_bar_config(disable=True)
-FIDELITY = dial(pipe.enhancer)  # where visitors find it; `None` where there is no such dial
+BUNDLED = "bundled"
+MODELS = [name.strip() for name in os.environ.get("MODELS", BUNDLED).split(",")]  # the first unless visitors choose
+pipes = {name: load_pipeline(None if name == BUNDLED else name) for name in MODELS}
+for one in pipes.values():
+    one.set_progress_bar_config(disable=True)
+pipe = pipes[MODELS[0]]  # which also reads and writes pictures for the others
+FIDELITIES = {name: dial(one.enhancer) for name, one in pipes.items()}  # where visitors find it; `None`: no such dial
 heic.register()
 logging.set_verbosity_error()  # not even that a picture holds no face
 ON_CPU = pipe.device.type == "cpu"
@@ -171,9 +174,12 @@ def megapixels(path: Path, name: str) -> float:
 
 
 def check(path: Path, name: str, wishes: Wishes) -> float:
-    """The same; also refuses a picture whose result would be too large, and a fidelity where there is no dial."""
-    if wishes.fidelity is not None and FIDELITY is None:
-        raise Refused("The model here has no fidelity to set. Please leave it out.")
+    """The same; also refuses a picture whose result would be too large, a model that is not here, and a fidelity
+    where there is no dial."""
+    if (model := model_of(wishes)) not in pipes:
+        raise Refused(f"There is no model {model} here, but {', '.join(MODELS)}.")
+    if wishes.fidelity is not None and FIDELITIES[model] is None:
+        raise Refused(f"The model {model} has no fidelity to set. Please leave it out.")
     pixels = megapixels(path, name)
     if (result := pixels * wishes.enlarge**2) > RESULT_MEGAPIXELS:
         raise Refused(
@@ -181,6 +187,10 @@ def check(path: Path, name: str, wishes: Wishes) -> float:
             "most. Enlarge it less."
         )
     return pixels
+
+
+def model_of(wishes: Wishes) -> str:
+    return wishes.model or MODELS[0]
 
 
 def read(path: Path, name: str, wishes: Wishes) -> LoadedImage:
@@ -270,7 +280,7 @@ def enhance(
     if len(frames) > 1 and wishes.faces is not None:
         raise Refused(f"{name} has {len(frames)} frames, each with other faces. Please go back to all faces.")
     first = None
-    with processor.frames_writer(file, format, provenance=line(MODEL, _settings(wishes))) as writer:
+    with processor.frames_writer(file, format, provenance=line(_said(wishes), _settings(wishes))) as writer:
         for index, frame in enumerate(frames):
             output = _run(frame, wishes, stop, replace(progress, frame=index, frames=len(frames)))
             writer.add(output.images[0], frame.info)
@@ -311,13 +321,19 @@ def _run(loaded: LoadedImage, wishes: Wishes, stop: Path | None, progress: Progr
 
     only = None if wishes.faces is None else [wishes.faces]
     try:
-        return pipe(loaded, only_faces=only, callback=on_step, output_type="deep", **_settings(wishes), **STEPS)
+        chosen = pipes[model_of(wishes)]
+        return chosen(loaded, only_faces=only, callback=on_step, output_type="deep", **_settings(wishes), **STEPS)
     except FaceChoiceError as error:
         raise Refused("That face is not in the picture. Please choose again.") from error
     except (MemoryError, RuntimeError) as error:
         if not short_of_memory(error):
             raise
         raise Refused("The picture is too large for this machine. Make it smaller, or enlarge it less.") from error
+
+
+def _said(wishes: Wishes) -> str | None:
+    """The model, as the metadata name it."""
+    return None if model_of(wishes) == BUNDLED else model_of(wishes)
 
 
 def _settings(wishes: Wishes) -> dict[str, Any]:

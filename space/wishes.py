@@ -39,6 +39,7 @@ class Wishes:
         faces: the numbers of the faces to enhance, from 0; `None` for all.
         anyway: whether faces that are sharp enough are enhanced too.
         fidelity: how much an enhancer with such a dial keeps to the old face, in [0, 1]; `None` leaves it to it.
+        model: one of the Space's; `None` for its first.
     """
 
     enlarge: int = 2
@@ -48,6 +49,7 @@ class Wishes:
     faces: tuple[int, ...] | None = None
     anyway: bool = False
     fidelity: float | None = None
+    model: str | None = None
 
     def __post_init__(self):
         if self.enlarge not in (1, 2, 4):

@@ -68,7 +68,7 @@ def files(tmp_path):
         ("enhance notes -o new", 1, "There is no picture in the folder notes: 1 file passed over: 1 .txt."),
         ("enhance a.png -o new.psd", 1, "not written to. Choose .jpg, .png or .webp."),
         ("enhance empty -o new", 1, "There is no picture in the folder empty"),
-        ("enhance a.png -o new --fidelity 1", 2, "unrecognized arguments: --fidelity"),
+        ("enhance a.png -o new --fidelty 1", 2, "unrecognized arguments: --fidelty"),
         ("enhance a.png -o new --upscale 3", 2, "argument --upscale"),
         ("enhance a.png -o new --model not/a/folder", 1, "There is no folder not/a/folder"),
         ("enhance a.png -o new --model ./gone", 1, "There is no folder ./gone"),

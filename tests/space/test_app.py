@@ -292,7 +292,7 @@ def test_another_model_on_zero_gpu_and_nothing_left_behind(running_app, bundled,
         (tmp_path / name).mkdir()
     (tmp_path / "space" / "spaces.py").write_text(SPACES)
     tiny_pipeline(bundled, enhancer=tiny_codeformer()).save_pretrained(tmp_path / "model")
-    environment = {"PYTHONPATH": str(tmp_path / "space"), "MODEL_ID": str(tmp_path / "model")}
+    environment = {"PYTHONPATH": str(tmp_path / "space"), "MODELS": f"{tmp_path / 'model'}, fast"}
     secret = tmp_path / "aunt_emily.jpg"
     secret.write_bytes(three_faces.read_bytes())
     with running_app(tmp_path / "app", **environment) as app:
@@ -301,9 +301,15 @@ def test_another_model_on_zero_gpu_and_nothing_left_behind(running_app, bundled,
         assert len(faces) == 3 and Image.open(result).size == (1280, 660)
         assert ask(client, secret, fidelity=0.5, anyway=True)[1] == ask(client, secret, anyway=True)[1]
         assert all(slider["visible"] and slider["value"] == 0.5 for slider in fidelity_sliders(client))
+        fast, _ = ask(client, secret, model="fast")
+        assert Path(fast).read_bytes() != Path(result).read_bytes()
+        with pytest.raises(AppError, match="The model fast has no fidelity to set"):
+            ask(client, secret, model="fast", fidelity=0.5)
+        with pytest.raises(AppError, match="There is no model other here, but .*, fast"):
+            ask(client, secret, model="other")
         with pytest.raises(AppError, match="That face is not in the picture"):
             ask(client, secret, faces=[9])
     printed = "".join(app.printed)
-    assert printed.count("on the GPU") == 4
+    assert printed.count("on the GPU") == 5
     assert "aunt_emily" not in printed and "Traceback" not in printed
     assert not [*(tmp_path / "app").glob("face-enhancement-*"), *(tmp_path / "app").rglob("*.jpg")]
