@@ -80,6 +80,26 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what says which pipeline; `model_options` reads it."""
+    add = parser.add_argument
+    model = "a pipeline, a folder with one model that convert made, fast, or a name that `hf-faceenh models` lists"
+    add("--model", metavar="NAME_OR_FOLDER", help=model)
+    super_resolver = "a folder with one, or a name that `hf-faceenh models` lists, in place of the pipeline's own"
+    add("--super-resolver", metavar="NAME_OR_FOLDER", help=super_resolver)
+    add_license_option(parser)
+
+
+def add_license_option(parser: argparse.ArgumentParser) -> None:
+    accept = "you accept the licence of published weights that are not for any use"
+    parser.add_argument("--accept-license", action="store_true", help=accept)
+
+
+def model_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments of `load_pipeline` that the command line gives."""
+    return {name: getattr(args, name) for name in ("model", "super_resolver", "accept_license")}
+
+
 def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of the pipeline's call that the command line gives."""
     options = {name: getattr(args, name) for name in ("upscale", "strength", "aligned", "max_faces", "regions")}

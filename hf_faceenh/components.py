@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from hf_faceenh.enhancing import PARSER_SIZE
+from hf_faceenh.errors import plain
 from hf_faceenh.models.costs import multiply_accumulates, parameter_count
 
 
@@ -36,4 +37,4 @@ def parameters(model: torch.nn.Module) -> str:
 
 
 def licence(model: torch.nn.Module) -> str:
-    return getattr(model.config, "license", None) or "not stated"
+    return plain(str(getattr(model.config, "license", None) or "not stated"))

@@ -1,12 +1,18 @@
 """One line for each mistake."""
 
 import contextlib
+import unicodedata
 from collections.abc import Iterator
 
 
 def one_line(error: BaseException, longest: int | None = None) -> str:
     """What an error says, in one line of at most `longest` characters; the name of its class where it says nothing."""
-    return " ".join(str(error).split())[:longest] or type(error).__name__
+    return plain(" ".join(str(error).split()))[:longest] or type(error).__name__
+
+
+def plain(text: str) -> str:
+    """A text of a stranger's, which a terminal shows and does not obey: control characters are spelled out."""
+    return "".join(ascii(letter)[1:-1] if unicodedata.category(letter) == "Cc" else letter for letter in text)
 
 
 @contextlib.contextmanager

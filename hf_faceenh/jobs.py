@@ -39,7 +39,8 @@ def enhance_one(
         keep: leave files that exist as they are, and write only those that are missing.
 
     Raises:
-        ValueError, TypeError, OSError: for a missing or broken picture, or files that exist already.
+        ValueError, OSError: for a missing or broken picture, or files that exist already. `fault_of` tells from these,
+            and from all else, who is to blame.
     """
     start = time.perf_counter()
     job.check(overwrite or keep)

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_faceenh.catalogue import BY_NAME
 from hf_faceenh.errors import one_line
+from hf_faceenh.fetching import fetch, is_published
 from hf_faceenh.files import refuse_file
 
 if TYPE_CHECKING:
@@ -40,13 +42,13 @@ def is_variant(model: str | None) -> bool:
 
 
 def check_model(model: str | None) -> None:
-    """Refuses a name that cannot be a model's, as far as this machine alone can tell; `None` is the bundled one, and
-    `VARIANTS` are others of it.
+    """Refuses a name that cannot be a model's, as far as this machine alone can tell; `None` is the bundled one,
+    `VARIANTS` are others of it, and the catalogue's are published ones.
 
     Raises:
         ValueError, OSError: with one line that says what is wrong and what to do.
     """
-    if model is None or is_variant(model):
+    if model is None or is_variant(model) or is_published(model):
         return
     folder = Path(model)
     refuse_file(model)
@@ -70,6 +72,20 @@ def check_pipeline(model: str | None) -> None:
         raise ValueError(f"{model} holds a {kind}; expected a pipeline, or one of {', '.join(ROLES)}.")
 
 
+def check_super_resolver(model: str | None) -> None:
+    """Refuses what is neither a published super-resolver's name nor a folder with one.
+
+    Raises:
+        ValueError, OSError: with one line that says what is wrong and what to do.
+    """
+    if model is None:
+        return
+    check_model(model)
+    role = BY_NAME[model].role if is_published(model) else ROLES.get(single_class(model))
+    if role != "super_resolver":
+        raise ValueError(f"{model} is no super-resolver. Name a folder with one, or one of: hf-faceenh models")
+
+
 def single_class(model: str | None) -> str | None:
     """The class of a folder's one model; `None` if `model` is something else.
 
@@ -85,14 +101,18 @@ def single_class(model: str | None) -> str | None:
         raise OSError(f"Could not load {model}: its config.json names no class ({one_line(error)}).") from error
 
 
-def load_single(model: str | None, dtype: "torch.dtype | None" = None) -> dict[str, "torch.nn.Module"]:
-    """A folder's one model, by its role in the pipeline (or by its class if it has none); `{}` if `model` is
-    something else.
+def load_single(
+    model: str | None, dtype: "torch.dtype | None" = None, accept_license: bool = False
+) -> dict[str, "torch.nn.Module"]:
+    """A folder's one model, or a published one, by its role in the pipeline (or by its class if it has none); `{}` if
+    `model` is something else.
 
     Raises:
         ValueError, OSError: as `load_pipeline`.
     """
     check_model(model)
+    if is_published(model):
+        model = str(fetch(model, accept_license))
     name = single_class(model)
     if name is None:
         return {}
@@ -100,25 +120,37 @@ def load_single(model: str | None, dtype: "torch.dtype | None" = None) -> dict[s
     import transformers
 
     from hf_faceenh import models
+    from hf_faceenh.models.soundness import check_folder
 
     with _loading(model):
+        check_folder(Path(model))
         library = models if hasattr(models, name) else transformers
         return {ROLES.get(name, name): getattr(library, name).from_pretrained(model, dtype=dtype or torch.float32)}
 
 
-def load_pipeline(model: str | None = None, device: str = "auto", dtype: str = "float32") -> "FaceEnhancePipeline":
+def load_pipeline(
+    model: str | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    super_resolver: str | None = None,
+    accept_license: bool = False,
+) -> "FaceEnhancePipeline":
     """The pipeline to enhance with.
 
     Args:
-        model: a pipeline's folder or Hub id; or a folder that holds one model, as `convert` writes it, which then
-            takes its place in the bundled pipeline; or one of `VARIANTS`. By default the bundled pipeline.
+        model: a pipeline's folder or Hub id; or a folder that holds one model, as `convert` writes it, or the name of
+            a published one, which then takes its place in the bundled pipeline; or one of `VARIANTS`. By default the
+            bundled pipeline.
         device: "auto" (the best there is), "cuda", "mps" or "cpu".
         dtype: "float32", "float16" or "bfloat16".
+        super_resolver: a folder that holds one, or the name of a published one, in place of the pipeline's own.
+        accept_license: of published weights, see `fetching.fetch`.
 
     Raises:
         ValueError, OSError: with one line that says what is wrong and what to do.
     """
     check_pipeline(model)
+    check_super_resolver(super_resolver)
     _check_dtype(device, dtype)
     with _no_garbage_collection():
         import torch
@@ -128,10 +160,12 @@ def load_pipeline(model: str | None = None, device: str = "auto", dtype: str = "
 
     device = _device(device)
     _check_dtype(device, dtype)
-    bundled = {"variant": model} if is_variant(model) else load_single(model, getattr(torch, dtype))
-    source = None if bundled else model
+    number_type = getattr(torch, dtype)
+    own = {"variant": model} if is_variant(model) else load_single(model, number_type, accept_license)
+    source = None if own else model  # the bundled pipeline, with one model in its place
+    own |= load_single(super_resolver, number_type, accept_license)
     with _loading(source or BUNDLED):
-        return FaceEnhancePipeline.from_pretrained(source, dtype=getattr(torch, dtype), **bundled).to(device)
+        return FaceEnhancePipeline.from_pretrained(source, dtype=number_type, **own).to(device)
 
 
 @contextlib.contextmanager
@@ -175,6 +209,7 @@ def _loading(model: str | Path) -> Iterator[None]:
         yield
     except Exception as error:
         if Path(model).is_dir():
-            raise OSError(f"Could not load {model}: {one_line(error)}") from error
+            said = one_line(error)
+            raise OSError(said if said.startswith(str(model)) else f"Could not load {model}: {said}") from error
         reason = one_line(error.__cause__ or error, 200)
         raise OSError(f"There is no folder {model}, and the Hugging Face Hub did not give it: {reason}") from error

@@ -23,6 +23,7 @@ from hf_faceenh.fusion import Regions, coverage, fuse, region_mask
 from hf_faceenh.graining import match_grain
 from hf_faceenh.likeness import IDENTITY_LIMIT, keep_likeness
 from hf_faceenh.models import FaceDetector, FaceRecognizer, SuperResolver
+from hf_faceenh.models.soundness import check_result
 from hf_faceenh.pictures import FaceImageProcessor, ImageInfo, LoadedImage, Picture
 from hf_faceenh.pictures.output import check_output_type
 from hf_faceenh.progress import Tally
@@ -278,6 +279,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                     result = self._match_grain(result, photograph, grain)
 
                 # 6. Give back
+                check_result(result)
                 result = photograph.toned(result)
                 records.append(photograph.records(show))  # first: they need less memory than the tensors they are from
                 images.append(self.image_processor.to_output(result, photograph.picture, output_type))

@@ -4,6 +4,7 @@ Nothing here imports torch, so that a mistake is answered at once.
 """
 
 import glob
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from hf_faceenh import streams
 from hf_faceenh.pictures import heic
 from hf_faceenh.pictures.formats import check_exists
 from hf_faceenh.sources import STREAM, Named
+
+LONGEST = 255  # bytes of a file's name, on nearly all file systems
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,13 @@ class Job:
         """Checks what can be checked without opening the picture.
 
         Raises:
-            OSError: where the picture is missing or cannot be read here, or a file exists that must not be replaced.
+            OSError: where the picture is missing or cannot be read here, a file exists that must not be replaced, or a
+                name would be too long.
         """
+        crop = self.faces and self.faces.with_name(f"{self.faces.name}_000_enhanced.png")
+        for path in filter(None, (self.result, self.compare, crop)):
+            if len(os.fsencode(path.name)) > LONGEST:
+                raise OSError(f"The name {path.name} has more than {LONGEST} bytes. Rename {self.picture}.")
         if not overwrite and (existing := self.existing()):
             raise FileExistsError(f"{existing[0]} exists already. Pass --overwrite, or choose another output.")
         if self.result is None:

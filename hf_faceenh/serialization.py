@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 
-from hf_faceenh.loading import VARIANTS
+from hf_faceenh.fetching import is_published
+from hf_faceenh.loading import VARIANTS, load_single
 from hf_faceenh.models import FaceDetector, FaceEnhancer, FaceRecognizer, SuperResolver
 from hf_faceenh.models.auto import ENHANCERS
+from hf_faceenh.models.soundness import check_pipeline_folder, check_size, check_values
 from hf_faceenh.pictures import FaceImageProcessor
 
 BUNDLED = Path(__file__).parent / "weights"
@@ -39,17 +41,40 @@ class SavedPipelineMixin:
         """As in diffusers; without a name, the bundled pipeline, of which `variant` may be one of `VARIANTS`. Float32
         unless `dtype` says otherwise.
 
+        The name of published weights, such as "gfpgan-1.4", gives the bundled pipeline with these. They are fetched
+        the first time, and `accept_license` accepts their licence: see `fetching.fetch`. A component may be such a
+        name too: `super_resolver="realesrgan-x4plus"`.
+
         Raises:
             ValueError: where the bundled pipeline has no such variant.
+            ValueError: for weights that are not sound (`models.soundness`).
+            ValueError, OSError: as `fetching.fetch`.
         """
         if not {"torch_dtype", "dtype"} & kwargs.keys():
             kwargs["dtype"] = torch.float32
-        if pretrained_model_name_or_path is None and (variant := kwargs.pop("variant", None)) is not None:
+        dtype, accepted = kwargs.get("dtype", kwargs.get("torch_dtype")), kwargs.pop("accept_license", False)
+        name = pretrained_model_name_or_path
+        components = [key for key in ("enhancer", "super_resolver") if is_published(kwargs.get(key))]
+        for model in filter(is_published, [name, *map(kwargs.pop, components)]):
+            kwargs |= load_single(model, dtype, accepted)
+        if is_published(name):
+            name = None
+        if name is None and (variant := kwargs.pop("variant", None)) is not None:
             if variant not in VARIANTS:
                 raise ValueError(f"The bundled pipeline has the variants {', '.join(VARIANTS)}; got {variant!r}.")
-            dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
             kwargs.setdefault("enhancer", FaceEnhancer.from_pretrained(BUNDLED / VARIANTS[variant], dtype=dtype))
-        return super().from_pretrained(pretrained_model_name_or_path or BUNDLED, **kwargs)
+        if Path(name or BUNDLED).is_dir():
+            check_pipeline_folder(Path(name or BUNDLED))
+        loaded = super().from_pretrained(name or BUNDLED, **kwargs)
+        _check_parser(loaded[0] if isinstance(loaded, tuple) else loaded)
+        return loaded
+
+    @classmethod
+    def download(cls, *args, **kwargs) -> str:
+        """As in diffusers; what came is checked before anything is built of it."""
+        folder = super().download(*args, **kwargs)
+        check_pipeline_folder(Path(folder))
+        return folder
 
     @classmethod
     def _dict_from_json_file(cls, json_file: str | Path) -> dict[str, Any]:
@@ -81,6 +106,14 @@ class SavedPipelineMixin:
                 (folder / name).mkdir(exist_ok=True)
                 (folder / name / f"{name}.py").write_text(MODULE.format(name=value[1]))
         (folder / self.config_name).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _check_parser(pipeline: Any) -> None:
+    """Of the parser, which is not a class of ours, `transformers` leaves weights random that it does not find."""
+    parser = getattr(pipeline, "parser", None)
+    if isinstance(parser, torch.nn.Module):
+        check_values("parser", parser)
+        check_size("parser", parser, Path(parser.name_or_path))
 
 
 def _is_ours(name: str, value: Any) -> bool:

@@ -10,14 +10,18 @@ from pathlib import Path, PurePosixPath
 
 import zips
 from gradio_client.utils import strip_invalid_filename_characters
+from mistakes import reported
 from pictures import Progress, enhance
 from PIL import Image
 from wishes import Refused, Stopped, Wishes
+
+from hf_faceenh.faults import Fault, fault_of
 
 FILES = 50  # at once
 MEGABYTES = 200  # at once, also unpacked
 
 STOPPED = "Not done: you stopped."
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 # A picture (or its entry in a zip), its name, and the zip.
 Entry = tuple[Path | zipfile.ZipInfo, str, zipfile.ZipFile | None]
@@ -58,16 +62,27 @@ def enhance_batch(
                     raise
                 records += [record | {"file": name, "remark": STOPPED} for _, name in jobs[index:]]
                 break
+            except Exception as error:
+                if fault_of(error) is Fault.ENVIRONMENT:  # which the other pictures would meet as well
+                    raise
+                record["remark"] = reported(error).line
             finally:
                 shutil.rmtree(own)
             records.append(record)
-        table = io.StringIO()
-        rows = csv.DictWriter(table, records[0].keys())
-        rows.writeheader()
-        rows.writerows(records)
-        archive.writestr("results.csv", table.getvalue())
+        archive.writestr("results.csv", _table(records))
     shutil.rmtree(unpacked)
     return folder / "enhanced.zip", records
+
+
+def _table(records: Sequence[dict]) -> str:
+    """The records as CSV, with a quote before a name that a spreadsheet would take for a formula (OWASP, "CSV
+    injection")."""
+    table = io.StringIO()
+    rows = csv.DictWriter(table, records[0].keys())
+    rows.writeheader()
+    for record in records:
+        rows.writerow({key: f"'{cell}" if str(cell).startswith(FORMULA) else cell for key, cell in record.items()})
+    return table.getvalue()
 
 
 def count(files: Sequence[tuple[Path, str]]) -> int:

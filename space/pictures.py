@@ -4,33 +4,35 @@ Every mistake becomes `Refused`. Everything is written into folders that only th
 cannot be guessed; `app.py` has them deleted.
 """
 
+import contextlib
 import os
 import secrets
 import time
-import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
-import torch
 from diffusers.utils import logging
 from gradio_client.utils import strip_invalid_filename_characters
 from pace import Pace, duration
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from previews import LARGEST, data_url, preview
 from wishes import Refused, Stopped, Wishes
 
 from hf_faceenh import EnhancedFace, FaceEnhanceOutput
 from hf_faceenh.enhancing import dial
 from hf_faceenh.faces import FaceChoiceError, Reason
+from hf_faceenh.faults import Fault, fault_of, short_of_memory
 from hf_faceenh.jobs import result_size, size_of
 from hf_faceenh.likeness import in_words
 from hf_faceenh.loading import load_pipeline
-from hf_faceenh.pictures import DAMAGE, LoadedImage, heic
+from hf_faceenh.pictures import LoadedImage, heic
 from hf_faceenh.pictures.frames import Frames
 from hf_faceenh.pictures.output import to_8_bits
+from hf_faceenh.pictures.reading import identified
 from hf_faceenh.provenance import line
 
 try:
@@ -49,7 +51,6 @@ MEGAPIXELS = 24  # of one picture
 RESULT_MEGAPIXELS = 100
 LARGEST_PAIR = 1.0  # megapixels of a face before or after, as the page shows it
 AROUND = 0.9  # of a face's longer side, that is shown to every side of its middle
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "MPO", "AVIF", "HEIF", "JPEG2000", "PPM")
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "GIF": ".gif", "BMP": ".bmp"}
 
 # From which to which part of the work each stage of the pipeline takes (measured on a CPU), and what it is called.
@@ -156,18 +157,14 @@ def megapixels(path: Path, name: str) -> float:
     if (size := path.stat().st_size) > MEGABYTES * 2**20:
         raise Refused(f"{name} has {size / 2**20:.0f} MB; a picture may have {MEGABYTES} MB here.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if image.format not in FORMATS:  # Pillow would start other programs for some of the rest
-                    raise UnidentifiedImageError
+        with _refusing(f"{name} is not a picture that we can read. JPEG, PNG, WebP and TIFF will do."):
+            with open(path, "rb") as file:
+                image = identified(file, name, pipe.image_processor.limits)
                 pixels = image.width * image.height / 1e6
             if pixels <= MEGAPIXELS:
                 pixels = _frames(path, name).pixels / 1e6
-    except Image.DecompressionBombError as error:
+    except ValueError as error:
         raise Refused(f"{name} has far too many pixels; a picture may have {MEGAPIXELS} megapixels here.") from error
-    except DAMAGE as error:
-        raise Refused(f"{name} is not a picture that we can read. JPEG, PNG, WebP and TIFF will do.") from error
     if pixels > MEGAPIXELS:
         raise Refused(f"{name} has {pixels:.0f} megapixels; a picture may have {MEGAPIXELS} here. Make it smaller.")
     return pixels
@@ -193,14 +190,23 @@ def read(path: Path, name: str, wishes: Wishes) -> LoadedImage:
         Refused: as `check`, and for a damaged picture, or a cropped face that is not square.
     """
     check(path, name, wishes)
-    try:
+    with _refusing(f"{name} is damaged. Do you have another copy?", ValueError):
         loaded = next(iter(_frames(path, name)))
-    except DAMAGE as error:
-        raise Refused(f"{name} is damaged. Do you have another copy?") from error
     height, width = loaded.pixels.shape[1:]
     if wishes.aligned and height != width:
         raise Refused(f"A face that is already cropped must be square; {name} has {width} × {height} pixels.")
     return loaded
+
+
+@contextlib.contextmanager
+def _refusing(message: str, *more: type[Exception]) -> Iterator[None]:
+    """Refuses a picture that makes the package raise an `OSError` or one of `more`, unless it is not to blame."""
+    try:
+        yield
+    except (OSError, *more) as error:
+        if fault_of(error) is Fault.ENVIRONMENT:
+            raise
+        raise Refused(message) from error
 
 
 def _frames(path: Path, name: str) -> Frames:
@@ -308,7 +314,9 @@ def _run(loaded: LoadedImage, wishes: Wishes, stop: Path | None, progress: Progr
         return pipe(loaded, only_faces=only, callback=on_step, output_type="deep", **_settings(wishes), **STEPS)
     except FaceChoiceError as error:
         raise Refused("That face is not in the picture. Please choose again.") from error
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except (MemoryError, RuntimeError) as error:
+        if not short_of_memory(error):
+            raise
         raise Refused("The picture is too large for this machine. Make it smaller, or enlarge it less.") from error
 
 

@@ -2,15 +2,14 @@
 
 import asyncio
 import shutil
-import sys
-import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import mistakes
 import pictures
-from wishes import Refused, Stopped
+from wishes import Stopped
 
 running: dict[Path, str | None] = {}  # the file whose existence stops a run, and whose run it is (Gradio's session)
 waiting_to_stop: set[str] = set()  # sessions that pressed Stop before their turn came
@@ -36,11 +35,9 @@ async def in_thread(function, *arguments, request: gr.Request) -> Any:
     except gr.Error:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    except Exception as error:  # a bug: where it happened is printed, but nothing of the visitor's
+    except Exception as error:
         shutil.rmtree(folder, ignore_errors=True)
-        places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-        print(f"{type(error).__name__} at {' > '.join(places)}", file=sys.stderr)
-        raise Refused("Something went wrong on our side. Please try again, or try another picture.") from None
+        raise mistakes.reported(error) from None
     finally:
         del running[stop]
 

@@ -1,29 +1,40 @@
 """Whole collections: what is written is right, and every picture is there once, whatever happened on the way."""
 
+import errno
 import io
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import datasets
+import dill
+import fsspec
 import numpy as np
 import psutil
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, Features, Value, load_dataset
 from fake_hub import TOKEN, FakeHub
 from PIL import ExifTags, Image
 from tiny import tiny_enhancer, tiny_parser, tiny_pipeline
 
 from hf_faceenh import FaceEnhancePipeline
+from hf_faceenh.batch import engines, process
+from hf_faceenh.batch.__main__ import _parser as batch_parser
 from hf_faceenh.batch.__main__ import main
+from hf_faceenh.batch.output import Folder
 from hf_faceenh.jobs import described
+from hf_faceenh.pictures import FaceImageProcessor
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,6 +66,7 @@ def run(quick, capsys, tmp_path, monkeypatch):
     """Runs the command in `tmp_path` as one of several processes, by default the only one: status, stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(process, "PAUSES", (0.01, 0.02, 0.03))
 
     def run(*arguments, rank=0, world_size=1, **options):
         monkeypatch.setenv("RANK", str(rank))
@@ -262,10 +274,11 @@ def test_a_picture_that_fails_does_not_take_its_batch_with_it(run, folder, tmp_p
 
     monkeypatch.setattr(FaceEnhancePipeline, "__call__", without_memory)
     assert run("--dataset", "in", "--output", "out", batch_size=4, shard_size=8)[0] == 1
-    assert sizes == [4, 3, 1, 1, 1]
+    assert sizes == [4, 3, 1, 1, *[1] * 4, 1, 1]  # tried again after every pause, and then a small one
     assert sources() == [f"{number}.png" for number in (0, 1, 2, 3, 4, 6)]
     (line,) = Path("out/failed.jsonl").read_text().splitlines()
-    assert json.loads(line)["reason"] == "CUDA out of memory. Tried to allocate 20 GiB"
+    reason = "needs more memory than this machine has: CUDA out of memory. Tried to allocate 20 GiB"
+    assert json.loads(line)["reason"] == reason
 
 
 # Going on
@@ -275,7 +288,7 @@ def test_a_picture_that_fails_does_not_take_its_batch_with_it(run, folder, tmp_p
 def test_another_number_of_processes_makes_what_is_missing(run, folder, tmp_path, format, monkeypatch):
     arguments = ("--dataset", folder, "--output", "out")
     status, err = run(*arguments, rank=1, world_size=3, format=format)
-    assert status == 0 and "process 2 of 3: 2 pictures" in err and "not yet at their end" in err
+    assert status == 0 and "process 2 of 3: 3 of 4 parts are not made yet" in err
     before = shards()
     ending = ".parquet" if format == "parquet" else ""
     assert before.keys() == {f"train-00001-of-00004{ending}", "train-00001-of-00004.json"}
@@ -292,7 +305,7 @@ def test_another_number_of_processes_makes_what_is_missing(run, folder, tmp_path
     (partial / "4.png").touch()
 
     status, err = run(*arguments, format=format)
-    assert status == 0 and "5 pictures with 5 enhanced faces written" in err and "complete: 7 pictures" in err
+    assert status == 0 and "complete: 7 pictures" in err
     assert sources() == [f"{number}.png" for number in range(7)]
     after = shards()
     assert before.items() <= after.items() and len(after) == 8
@@ -316,7 +329,7 @@ def test_streams(run, crops, tmp_path, world_size):
     said = ""
     for rank in range(world_size):
         status, err = run(*arguments, rank=rank, world_size=world_size)
-        assert status == 0 and ("complete: 9 pictures" in err) is (rank == world_size - 1)
+        assert status == 0 and ("complete: 9 pictures" in err) is (rank >= min(world_size, 2) - 1)  # two files
         said += err
     expected = [f"{number}-{index}.png" for number in range(2) for index in range(5 - number)]
     assert sources() == expected
@@ -351,7 +364,7 @@ def test_a_signal_ends_it_after_the_batch(run, folder, tmp_path, monkeypatch, ki
     assert stopped == status and len(calls) == 4
     assert err.endswith(f"stopped by {kind.name}. Whole shards are kept: to go on, run the same command again.\n")
     assert shards().keys() == {"train-00000-of-00003.parquet", "train-00000-of-00003.json"}
-    assert not list(Path("out", ".partial").iterdir())
+    assert not Path("out", ".partial").exists()
     assert run("--dataset", "in", "--output", "out", shard_size=3)[0] == 0
     assert sources() == [f"{number}.png" for number in range(7)]
 
@@ -370,8 +383,102 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_in_the_way(run, folder, tmp_
     last = err.splitlines()[-1]
     assert status == 1 and last.startswith(f"hf-faceenh: Writing to {tmp_path}/out failed: ") and "too large" in last
     assert "run the same command again" in last
-    assert shards() == before and not list(Path("out", ".partial").iterdir())
+    assert shards() == before and not Path("out", ".partial").exists()
     assert run(*arguments, upscale=4)[0] == 0 and sources() == [f"{number}.png" for number in range(7)]
+
+
+# Who is to blame
+
+
+def test_what_strangers_send_is_listed_or_made(run, model, portraits):
+    hostile = ROOT / "tests" / "data" / "hostile"
+    shutil.copytree(hostile, "in")
+    portraits[0].save("in/good.png")
+    status, err = run("--dataset", "in", "--output", "out", model=model, shard_size=9)
+    assert status == 1 and "complete: 4 pictures" in err and "icc_damaged.webp: its colour profile" in err
+    (line,) = Path("out/failed.jsonl").read_text().splitlines()
+    assert json.loads(line)["name"] == "png_decoder_asserts.png" and "is damaged" in line
+    assert sources() == ["exif_orientation_infinite.jpg", "good.png", "icc_damaged.webp", "icc_damaged_16.tif"]
+
+
+@pytest.fixture
+def hindered(monkeypatch):
+    """Reading the pictures whose paths end so raises an error, so many times."""
+    load = FaceImageProcessor.load_frames
+
+    def hindered(ending, error, times):
+        left = Counter()
+
+        def load_frames(self, picture):
+            left[picture] += 1
+            if str(picture).endswith(ending) and left[picture] <= times:
+                raise error
+            return load(self, picture)
+
+        monkeypatch.setattr(FaceImageProcessor, "load_frames", load_frames)
+
+    return hindered
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many files"), FileNotFoundError("gone"), MemoryError()])
+def test_what_passes_is_waited_for(run, folder, hindered, error):
+    hindered(".png", error, times=3)
+    status, err = run("--dataset", "in", "--output", "out", shard_size=4)
+    assert status == 0 and "complete: 7 pictures with 7 enhanced faces, 0 failed" in err
+
+
+def test_a_missing_file_stops_the_run_and_is_not_blamed(run, folder, hindered, monkeypatch):
+    hindered("5.png", FileNotFoundError("There is no file 5.png."), times=99)
+    status, err = run("--dataset", "in", "--output", "out")
+    assert status == 1 and "5.png: There is no file 5.png. Whole shards are kept" in err.splitlines()[-1]
+    assert len(shards()) == 4 and not Path("out/.partial").exists()
+    hindered("5.png", None, times=0)
+    assert run("--dataset", "in", "--output", "out")[0] == 0 and sources() == [f"{number}.png" for number in range(7)]
+
+
+def test_memory_that_is_short_for_all_blames_none(run, folder, monkeypatch):
+    def without_memory(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FaceEnhancePipeline, "__call__", without_memory)
+        status, err = run("--dataset", "in", "--output", "out")
+    assert status == 1 and "There is too little memory: CUDA out of memory." in err.splitlines()[-1]
+    assert not Path("out/progress").exists()
+    assert run("--dataset", "in", "--output", "out")[0] == 0
+
+
+def test_a_fault_of_the_program_is_told_with_its_place(run, folder, monkeypatch):
+    call = FaceEnhancePipeline.__call__
+    Image.new("RGB", (99, 99)).save(folder / "5.png")
+
+    def wrong(self, pictures, **options):
+        if any(picture.pixels.shape[2] == 99 for picture in pictures):
+            raise KeyError("no such thing")
+        return call(self, pictures, **options)
+
+    monkeypatch.setattr(FaceEnhancePipeline, "__call__", wrong)
+    status, err = run("--dataset", "in", "--output", "out", shard_size=9)
+    assert status == 1 and "complete: 6 pictures" in err
+    reason = json.loads(Path("out/failed.jsonl").read_text())["reason"]
+    assert reason.startswith("a fault of the program, please report it: KeyError: 'no such thing'")
+    assert "test_batch.py" in reason
+    assert "Traceback" in Path("out/logs/logs/task_00000.log").read_text()
+
+
+def test_failed_pictures_are_tried_again_when_asked(run, folder, crops):
+    (folder / "1.png").write_text("no picture")
+    assert run("--dataset", "in", "--output", "out")[0] == 1
+    before = shards()
+    crops[1].save(folder / "1.png")
+    assert run("--dataset", "in", "--output", "out")[0] == 1 and shards() == before
+    status, err = run("--dataset", "in", "--output", "out", "--retry-failed")
+    assert status == 0 and "complete: 7 pictures with 7 enhanced faces, 0 failed" in err
+    assert Path("out/failed.jsonl").read_text() == "" and sources() == [f"{number}.png" for number in range(7)]
+    after = shards()
+    assert {name for name in after if after[name] != before[name]} == {
+        "train-00000-of-00004.parquet", "train-00000-of-00004.json"
+    }  # fmt: skip
 
 
 # Mistakes
@@ -462,6 +569,146 @@ def test_outputs_that_cannot_be(refusal, run, folder, tmp_path):
     assert run("--dataset", "in", "--output", "full")[0] == 0
 
 
+def test_a_name_that_is_not_utf_8_is_told(refusal, folder, crops):
+    os.rename(folder / "3.png", os.fsencode(folder) + b"/\xff.png")
+    assert r"in/\xff.png' is not UTF-8. Rename it." in refusal("--dataset", "in", "--output", "out")
+
+
+# Side by side
+
+
+def test_two_processes_share_an_output(tmp_path):
+    output = Folder(tmp_path)
+    record = {"data": "data/a.parquet", "pictures": 1, "faces": 0, "failed": [], "last": True}
+    with output.staging() as first, output.staging() as second:
+        left = first.parent / "0123"  # of a process that was killed
+        left.mkdir()
+        with output.staging():
+            assert first.is_dir() and second.is_dir() and not left.exists()
+        for folder, content in ((first, "first"), (second, "second")):
+            (folder / "shard").write_text(content)
+        worse = record | {"failed": [{"index": 0}], "pictures": 0}
+        assert output.publish("a", first / "shard", worse)
+        assert not output.publish("a", second / "shard", worse)
+        assert (tmp_path / "data" / "a.parquet").read_text() == "first"
+        assert output.publish("a", second / "shard", record) and output.record("a") == record
+        assert (tmp_path / "data" / "a.parquet").read_text() == "second"
+    assert not (tmp_path / ".partial").exists()
+
+
+def test_many_publish_at_once(tmp_path):
+    output = Folder(tmp_path)
+
+    def publish(_):
+        for number in range(30):
+            with output.staging() as staging:
+                (staging / "shard").write_text("whole")
+                record = {"data": f"data/{number % 3}.parquet", "failed": [None] * (30 - number)}
+                output.publish(str(number % 3), staging / "shard", record)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(publish, range(4)))
+    assert [len(output.record(str(number))["failed"]) for number in range(3)] == [3, 2, 1]
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "progress"}
+
+
+WITHOUT_SOCKETS = """
+import socket, sys
+def refuse(*_): raise AssertionError("a connection")
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = refuse
+from hf_faceenh.batch.__main__ import main
+from hf_faceenh.batch.output import Folder
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_nobody_is_told(quick, folder, tmp_path):
+    home = {"HF_HUB_OFFLINE": "0", "HF_UPDATE_DOWNLOAD_COUNTS": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache")}
+    arguments = ["--dataset", str(folder), "--output", str(tmp_path / "out"), *written(quick)]
+    command = [sys.executable, "-c", WITHOUT_SOCKETS, *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | home, capture_output=True, text=True)
+    assert done.returncode == 0 and "complete: 7 pictures" in done.stderr, done.stderr
+
+
+# Engines
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--executor", "slurm"), ("--executor", "local", "--partition", "gpu"), ("--workers", "two"), ("--nonsense",)],
+)
+def test_an_engine_takes_its_own_options(run, folder, words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run("--dataset", "in", "--output", "out", *words)
+    assert not Path("out").exists() and "error:" in capsys.readouterr().err
+
+
+def test_jobs_need_the_hub(refusal, folder):
+    assert "Jobs see nothing of this machine" in refusal("--dataset", "in", "--output", "out", "--executor", "jobs")
+
+
+def test_jobs_make_the_shards(run, folder, quick, tmp_path, monkeypatch):
+    """With Jobs that are done at once, here."""
+    words = ["--dataset", str(folder), "--output", str(tmp_path / "out"), *written(quick)]
+    args, _ = batch_parser().parse_known_args(words)
+    begun = []
+
+    def run_uv_job(script, script_args, env, **options):
+        begun.append(options["flavor"])
+        with monkeypatch.context() as patch, fsspec.open(script_args[0], "rb") as file:
+            patch.setenv("DATATROVE_JOB_ARRAY_INDEX", env["DATATROVE_JOB_ARRAY_INDEX"])
+            dill.load(file).run()
+        return SimpleNamespace(id="1", url="")
+
+    done = SimpleNamespace(status=SimpleNamespace(stage="COMPLETED"))
+    monkeypatch.setattr("huggingface_hub.run_uv_job", run_uv_job)
+    monkeypatch.setattr("huggingface_hub.inspect_job", lambda **_: done)
+    engines.forget()
+    options = engines.engine_options(
+        "jobs", ["--flavor", "a10g-small", "--tasks-per-job", "2", "--poll-interval", "0"]
+    )
+    place = {"logging_dir": "memory://logs", "token": "a token"}
+    engines.opened(args).settle()
+    engines.JobsExecutor([engines.MakeShards(args)], engines.opened(args).collection.tasks, **options, **place).run()
+    assert begun == ["a10g-small"] * 2 and engines.opened(args).conclude() == 0
+    assert sources() == [f"{number}.png" for number in range(7)]
+
+
+PROGRAMS = {  # of SLURM
+    "sbatch": 'for file; do :; done; cp "$file" "$HERE/submitted.$(ls $HERE | wc -l)"; echo Submitted batch job 17',
+    "srun": 'while [ "${1#-}" != "$1" ]; do [ "$1" = -n ] && shift; shift; done; exec "$@"',
+    "scontrol": "echo here",
+}
+
+
+def test_slurm_gets_a_script_that_makes_the_shards(run, folder, tmp_path, monkeypatch):
+    for name, text in PROGRAMS.items():
+        (tmp_path / "bin" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / "scripts").mkdir()
+    monkeypatch.setenv("HERE", str(tmp_path / "scripts"))
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=os.pathsep)
+    engine = ("--executor", "slurm", "--partition", "gpu", "--time", "1:00:00", "--gpus-per-task", 1, "--workers", 9)
+    engine += ("--sbatch-args", '{"account": "faces"}', "--tasks-per-job", 2)
+    status, err = run("--dataset", "in", "--output", "out", *engine)
+    assert status == 0 and "submitted" in err and not Path("out/progress").exists()
+    script = (tmp_path / "scripts" / "submitted.0").read_text()
+    for line in ("partition=gpu", "time=1:00:00", "gpus=1", "array=0-1%9", "account=faces"):
+        assert f"#SBATCH --{line}\n" in script
+    assert f"launch_pickled_pipeline {tmp_path}/out/logs/executor.pik" in script
+
+    environment = {"SLURM_NODELIST": "here", "HF_DATASETS_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    for index in (0, 1):
+        job = os.environ | environment | {"SLURM_ARRAY_TASK_ID": str(index)}
+        subprocess.run(
+            ["bash", tmp_path / "scripts" / "submitted.0"], check=True, env=job, cwd="/", capture_output=True
+        )
+    status, err = run("--dataset", "in", "--output", "out", *engine)
+    assert status == 0 and "complete: 7 pictures with 7 enhanced faces" in err
+    assert sources() == [f"{number}.png" for number in range(7)]
+
+
 # Real processes
 
 
@@ -505,14 +752,103 @@ def test_one_of_two_processes_is_killed_and_both_are_started_again(quick, crops,
     assert sorted(made["source_name"]) == [f"{number:03}.png" for number in range(600) if number != 123]
     assert [json.loads(line)["name"] for line in Path("out/failed.jsonl").read_text().splitlines()] == ["123.png"]
     assert {path.name for path in Path("out").iterdir()} == {
-        "README.md", "data", "failed.jsonl", "options.json", "progress"
+        "README.md", "data", "failed.jsonl", "logs", "options.json", "progress"
     }  # fmt: skip
     assert not list(Path("out").rglob(".*"))
 
 
+@pytest.fixture
+def many(crops, tmp_path, monkeypatch):
+    """in/: sixty pictures, one of them bad."""
+    (tmp_path / "in").mkdir()
+    for number in range(60):
+        crops[number % 10].save(tmp_path / "in" / f"{number:02}.png")
+    (tmp_path / "in" / "23.png").write_text("no picture")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "in"
+
+
+def begun(quick, tmp_path, *arguments, shard_size=3, **options):
+    """The command, in a process of its own."""
+    command = [sys.executable, "-m", "hf_faceenh.batch", "--dataset", f"{tmp_path}/in", "--output", f"{tmp_path}/out"]
+    environment = {"HF_DATASETS_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment["RAY_worker_niceness"] = "0"  # by default, whatever else the machine does goes before
+    command += [*map(str, arguments), *written(quick, shard_size=shard_size, batch_size=1)]
+    return subprocess.Popen(
+        command, cwd="/", stderr=subprocess.PIPE, text=True, env=os.environ | environment, **options
+    )
+
+
+def wait_for_shards(running, tmp_path, count):
+    while len(list((tmp_path / "out" / "progress").glob("*.json"))) < count:
+        assert running.poll() is None, running.stderr.read()
+        time.sleep(0.01)
+
+
+def whole(tmp_path, err):
+    assert "complete: 59 pictures with 59 enhanced faces, 1 failed" in err
+    assert sources() == [f"{number:02}.png" for number in range(60) if number != 23]
+    assert [json.loads(line)["name"] for line in Path("out/failed.jsonl").read_text().splitlines()] == ["23.png"]
+    return not list(Path("out").rglob(".*"))
+
+
+@pytest.mark.slow
+def test_one_of_two_workers_is_killed_and_another_takes_its_place(quick, many, tmp_path):
+    running = begun(quick, tmp_path, "--executor", "local", "--workers", 2)
+    wait_for_shards(running, tmp_path, 3)
+    workers = [child for child in psutil.Process(running.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    assert len(workers) == 2
+    workers[0].send_signal(signal.SIGKILL)
+    _, err = running.communicate()
+    assert running.returncode == 1 and "a worker was killed; another takes its place" in err
+    assert whole(tmp_path, err)
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_started_them(quick, many, tmp_path):
+    running = begun(quick, tmp_path, "--executor", "local", "--workers", 2)
+    wait_for_shards(running, tmp_path, 1)
+    workers = psutil.Process(running.pid).children()
+    running.kill()
+    running.communicate()
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    _, err = begun(quick, tmp_path).communicate()
+    assert whole(tmp_path, err)
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_harm_neither_the_other_nor_a_picture(quick, many, tmp_path):
+    runs = [begun(quick, tmp_path) for _ in range(2)]
+    said = [running.communicate()[1] for running in runs]
+    assert [running.returncode for running in runs] == [1, 1]
+    assert all(whole(tmp_path, err) for err in said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["actor", "child"])  # which does the task
+def test_ray_has_the_task_of_a_killed_worker_done_by_another(quick, many, tmp_path, victim):
+    pytest.importorskip("ray")
+    engine = ("--executor", "ray", "--workers", 2, "--mem-per-cpu-gb", 0.5)
+    running = begun(quick, tmp_path, *engine, shard_size=15, stdout=subprocess.DEVNULL)
+    wait_for_shards(running, tmp_path, 1)
+    workers = [
+        process
+        for process in psutil.Process(running.pid).children(recursive=True)
+        if "RankWorker" in " ".join(process.cmdline())
+    ]
+    pids = {worker.pid for worker in workers}
+    actor = next(worker for worker in workers if worker.ppid() not in pids)
+    (actor if victim == "actor" else actor.children()[0]).kill()
+    _, err = running.communicate()
+    assert running.returncode == 1 and whole(tmp_path, err)
+
+
 HUB_RUN = """
 import json, os, sys
+from hf_faceenh.batch import engines, process
+from hf_faceenh.batch.__main__ import _parser as batch_parser
 from hf_faceenh.batch.__main__ import main
+from hf_faceenh.batch.output import Folder
 said = []
 for rank, world_size, *arguments in json.loads(sys.argv[1]):
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world_size)}

@@ -1,5 +1,6 @@
 """The command `hf-faceenh`, in this process and in its own."""
 
+import errno
 import io
 import json
 import os
@@ -312,7 +313,29 @@ def test_a_folder_is_walked_and_broken_files_do_not_stop_the_others(run, photo):
 
     os.remove("in/text.jpg")  # once more, with the results inside the folder: they are not taken for inputs
     _, out, _ = run("enhance", "in", "-o", "in/out", "--json", "--upscale", 1)
-    assert len(out.splitlines()) == 3 and out.count("exists already") == 2
+    assert len(out.splitlines()) == 3 and out.count('"skipped": true') == 2
+
+
+def test_a_folder_given_again_gets_what_is_missing(run, photo):
+    os.mkdir("in")
+    for name in ("a", "b"):
+        photo.save(f"in/{name}.png")
+    words = ("enhance", "in", "-o", "out", "--upscale", 1, "--compare")
+    assert run(*words)[0] == 0
+    os.remove("out/b_compare.png")
+    before = Path("out/b.png").stat().st_mtime_ns
+    status, _, err = run(*words)
+    assert status == 0 and err.endswith(" 1 already there, 0 failed\n")
+    assert Path("out/b_compare.png").exists() and Path("out/b.png").stat().st_mtime_ns == before
+
+
+def test_a_name_that_would_be_too_long_is_refused_before_anything_is_written(run, photo):
+    os.mkdir("in")
+    for name in ("ä" * 125, "short"):
+        photo.save(f"in/{name}.png")
+    status, _, err = run("enhance", "in", "-o", "out", "--upscale", 1, "--compare")
+    assert status == 1 and "has more than 255 bytes. Rename in/ä" in err and "1 of 2 pictures written" in err
+    assert sorted(os.listdir("out")) == ["short.png", "short_compare.png"]
 
 
 def test_a_glob_that_the_shell_left_is_expanded(run, photo):
@@ -433,6 +456,45 @@ def test_skip_existing_writes_only_what_is_missing(run, photo):
     assert sorted(os.listdir("out")) == ["a.png", "a_compare.png", "b.png", "b_compare.png", "faces"]
     assert len(os.listdir("out/faces")) == 4
     assert run(*words, "--compare", "--save-faces")[2].endswith(" 2 already there, 0 failed\n")
+
+
+def test_what_strangers_send_does_not_stop_the_others(run):
+    status, out, err = run("enhance", ROOT / "tests" / "data" / "hostile", "-o", "out", "--json", "--upscale", 1)
+    records = {Path(record["input"]).name: record for record in map(json.loads, out.splitlines())}
+    assert status == 1 and "3 of 4 pictures written" in err
+    assert "is damaged" in records["png_decoder_asserts.png"]["error"]
+    assert "colour profile is damaged" in records["icc_damaged.webp"]["remark"]
+
+
+def test_a_fault_of_the_program_is_told_and_does_not_stop_the_others(run, photo, monkeypatch):
+    call, calls = FaceEnhancePipeline.__call__, []
+
+    def wrong(self, picture, **options):
+        calls.append(picture)
+        return call(self, picture, **options) if len(calls) > 1 else {}["no such thing"]
+
+    monkeypatch.setattr(FaceEnhancePipeline, "__call__", wrong)
+    os.mkdir("in")
+    for name in ("a", "b"):
+        photo.save(f"in/{name}.png")
+    status, _, err = run("enhance", "in", "-o", "out", "--upscale", 1)
+    assert status == 1 and "in/a.png: a fault of the program, please report it: KeyError: 'no such thing' (" in err
+    assert "test_cli.py:" in err and "1 of 2 pictures written" in err and os.listdir("out") == ["b.png"]
+
+
+def test_a_full_disk_stops_the_work(run, photo, monkeypatch):
+    def full(self, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    os.mkdir("in")
+    for name in ("a", "b", "c"):
+        photo.save(f"in/{name}.png")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        status, out, err = run("enhance", "in", "-o", "out", "--json", "--upscale", 1)
+    assert status == 1 and "No space left" in json.loads(out)["error"]  # of the first; the others have no record
+    assert err.endswith("1 failed, the others not tried\n")
+    assert run("enhance", "in", "-o", "out", "--upscale", 1)[0] == 0
 
 
 # Models
@@ -627,7 +689,7 @@ def test_the_standard_input_into_a_file(run, photo, monkeypatch):
     for given, status, said in (
         (data.getvalue(), 0, "1 of 1 pictures written to new.jpg"),
         (b"", 1, "The standard input is empty; expected a picture."),
-        (b"text", 1, "is not a picture that Pillow can read (4 bytes)"),
+        (b"text", 1, "is not a picture that is read here (4 bytes)"),
     ):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
         result = run("enhance", "-", "-o", "new.jpg", "--upscale", 1, "--overwrite")

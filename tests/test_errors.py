@@ -8,6 +8,7 @@ from hf_faceenh.errors import explained, one_line
 def test_an_error_of_many_lines_becomes_one():
     assert one_line(ValueError("first\n   second\tthird")) == "first second third"
     assert one_line(KeyError()) == "KeyError"
+    assert one_line(ValueError("red \x1b[31m")) == r"red \x1b[31m"
     assert one_line(ValueError("x" * 300), longest=200) == "x" * 200
 
 

@@ -5,15 +5,31 @@ import sys
 
 from hf_faceenh.commands import Parser, add_pipeline_options, add_saving_options, number, quietly
 
-EXTRA = {"datasets", "fsspec", "pyarrow"}  # what an installation without the extra `batch` may lack
+EXTRA = {
+    "datasets",
+    "datatrove",
+    "filelock",
+    "fsspec",
+    "loguru",
+    "pyarrow",
+}  # what an installation without the extra `batch` may lack
+ENGINES = """\
+Each executor takes the options of datatrove's executor of that name; what is no plain value is JSON. Among them:
+  --executor local --workers 2
+  --executor slurm --partition gpu --time 8:00:00 --gpus-per-task 1 --cpus-per-task 8 --mem-per-cpu-gb 4
+                   --workers 16 --tasks-per-job 4 --sbatch-args '{"account": "faces"}'
+  --executor ray --workers 8 --gpus-per-task 1 --cpus-per-task 4 --mem-per-cpu-gb 4
+  --executor jobs --flavor a10g-small --workers 8 --dependencies '["hf-faceenh[batch]"]'
+On the GPUs of one machine also: accelerate launch -m hf_faceenh.batch ...
+"""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         "python -m hf_faceenh.batch",
         description="Enhance a whole collection of photographs, shard by shard. Started again, it goes on.",
-        epilog="On several GPUs or machines: accelerate launch -m hf_faceenh.batch …; on several CPU processes: "
-        "torchrun --nproc_per_node N -m hf_faceenh.batch …",
+        epilog=ENGINES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     pictures = "a folder of pictures, Parquet or WebDataset (.tar) files, one such file, or a dataset on the Hub"
@@ -38,26 +54,29 @@ def _parser() -> argparse.ArgumentParser:
     add("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
     at_once = "pictures that are enhanced at once (8); fewer need less memory"
     add("--batch-size", type=number(int, 1), default=8, metavar="N", help=at_once)
+    engines = "who runs it: processes of this machine (local), a cluster (slurm, ray), Jobs of Hugging Face (jobs)"
+    add("--executor", default="local", choices=("local", "slurm", "ray", "jobs"), help=engines)
+    add("--retry-failed", action="store_true", help="also make the shards again that have bad pictures")
     workers = "threads of each process that decode and encode pictures (4)"
     add("--num-workers", type=number(int, 1), default=4, metavar="N", help=workers)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Does this process's part; returns the exit status."""
-    args = _parser().parse_args(argv)
-    return quietly(lambda: _run(args))
+    """Has the run made, or this process's part of it; returns the exit status."""
+    args, words = _parser().parse_known_args(argv)
+    return quietly(lambda: _run(args, words))
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace, words: list[str]) -> int:
     try:
-        from hf_faceenh.batch.run import run
+        from hf_faceenh.batch.engines import launch
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRA:
             raise
         message = f'There is no {error.name}, which whole collections need: pip install "hf-faceenh[batch]"'
         raise OSError(message) from error
-    return run(args)
+    return launch(args, words)
 
 
 if __name__ == "__main__":

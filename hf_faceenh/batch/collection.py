@@ -1,9 +1,10 @@
-"""The pictures of a dataset, by shards: which process makes which, and reading them."""
+"""The pictures of a dataset, by shards, and reading them."""
 
 import itertools
+import os
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -87,56 +88,42 @@ class Collection:
         ending = f"{file:05d}-{number:05d}" if self.is_stream else f"{number:05d}-of-{self.shard_count:05d}"
         return Shard(f"{self.prefix}-{ending}", file, number)
 
-    def read(self, rank: int, world_size: int, finished: Mapping[str, Any]) -> Iterator[Row | End]:
-        """The rows of the shards that this process still has to make, and after each shard its end.
+    @property
+    def tasks(self) -> int:
+        """How many parts can be worked on at once: the shards of a table, the files of a stream."""
+        return self.files if self.is_stream else self.shard_count
 
-        A stream's files are shared out over the processes; where there are fewer files than processes, all of them
-        read all files, and the shards are shared out.
+    def shards(self, task: int) -> Iterator[Shard]:
+        """Those of a task; of a stream, nobody knows where they end."""
+        if self.is_stream:
+            return (self.shard(task, number) for number in itertools.count())
+        return iter([self.shard(0, task)])
+
+    def read(self, task: int, record: Callable[[str], Mapping | None]) -> Iterator[Row | End]:
+        """The rows of the shards of a task that have still to be made, and after each shard its end.
 
         Args:
-            rank: number of this process.
-            world_size: number of processes.
-            finished: whole shards, by name.
+            task: its number.
+            record: gives the record of a whole shard by its name, and `None` for one that is to be made.
         """
-        if not self.is_stream:
-            yield from self._read_table(rank, world_size, finished)
-            return
-        for file in range(self.files):
-            if self._is_whole(file, finished):
-                continue
-            if self.files < world_size:
-                yield from self._read_file(file, rank, world_size, finished)
-            elif file % world_size == rank:
-                yield from self._read_file(file, 0, 1, finished)
-
-    def _read_table(self, rank: int, world_size: int, finished: Mapping[str, Any]) -> Iterator[Row | End]:
-        for number in self._missing(rank, world_size, finished):
-            shard, first = self.shard(0, number), number * self.shard_size
-            for index in range(first, min(first + self.shard_size, len(self.dataset))):
-                yield self._row(shard, index, self.dataset[index])
-            yield End(shard, number == self.shard_count - 1)
-
-    def _missing(self, rank: int, world_size: int, finished: Mapping[str, Any]) -> list[int]:
-        """The numbers of a table's shards that this process has to make."""
-        numbers = range(rank, self.shard_count, world_size)
-        return [number for number in numbers if self.shard(0, number).name not in finished]
-
-    def _read_file(self, file: int, rank: int, world_size: int, finished: Mapping[str, Any]) -> Iterator[Row | End]:
-        rows = iter(self.dataset.shard(self.files, file))
+        rows = iter(self.dataset.shard(self.files, task)) if self.is_stream else self._slice(task)
         following = next(rows, None)
-        for number in itertools.count():
-            shard = self.shard(file, number)
-            mine = (file + number) % world_size == rank and shard.name not in finished
-            for index in range(number * self.shard_size, (number + 1) * self.shard_size):
+        for shard in self.shards(task):
+            wanted = record(shard.name) is None
+            for index in range(shard.number * self.shard_size, (shard.number + 1) * self.shard_size):
                 if following is None:
                     break
-                if mine:
+                if wanted:
                     yield self._row(shard, index, following)
                 following = next(rows, None)
-            if mine:
+            if wanted:
                 yield End(shard, following is None)
             if following is None:
                 return
+
+    def _slice(self, number: int) -> Iterator[pa.Table]:
+        first = number * self.shard_size
+        return (self.dataset[index] for index in range(first, min(first + self.shard_size, len(self.dataset))))
 
     def _row(self, shard: Shard, index: int, table: pa.Table) -> Row:
         picture = table.column(self.column)[0].as_py() or {"bytes": None, "path": None}
@@ -154,23 +141,17 @@ class Collection:
             return str(inner.relative_to(self.root.as_posix()))
         return inner.name if inner.is_absolute() or "://" in path else str(inner)
 
-    def missing(self, rank: int, world_size: int, finished: Mapping[str, Any]) -> int | None:
-        """How many pictures `read` yields; `None` for a stream."""
-        if self.is_stream:
-            return None
-        numbers = self._missing(rank, world_size, finished)
-        lacking = -len(self.dataset) % self.shard_size if self.shard_count - 1 in numbers else 0  # in the last shard
-        return len(numbers) * self.shard_size - lacking
+    def size(self, task: int) -> int | None:
+        """How many pictures a task has; `None` for a stream."""
+        return None if self.is_stream else min(self.shard_size, len(self.dataset) - task * self.shard_size)
 
-    def is_whole(self, finished: Mapping[str, Any]) -> bool:
-        """Whether all shards of the collection are among the finished ones."""
-        return all(self._is_whole(file, finished) for file in range(self.files))
-
-    def _is_whole(self, file: int, finished: Mapping[str, Any]) -> bool:
-        for number in itertools.count():
-            record = finished.get(self.shard(file, number).name)
-            if record is None or record["last"]:
-                return record is not None
+    def is_whole(self, task: int, record: Callable[[str], Mapping | None]) -> bool:
+        """Whether all shards of a task are whole; arguments are those of `read`."""
+        for shard in self.shards(task):
+            found = record(shard.name)
+            if found is None or found["last"]:
+                return found is not None
+        return True
 
     def fingerprint(self) -> dict[str, int]:
         """What tells whether a table has changed; empty for a stream, of which nothing is known before it is read."""
@@ -196,6 +177,7 @@ def load_collection(name: str, split: str, streaming: bool, column: str | None, 
     Raises:
         ValueError: in one line, where there is no such dataset or it holds no pictures.
     """
+    _check_names(Path(name))
     builder, where = source_of(name)
     where.pop("drop_labels", None)  # labels are kept
     with loading(f"The pictures of {name}"):
@@ -210,6 +192,18 @@ def load_collection(name: str, split: str, streaming: bool, column: str | None, 
     return Collection(
         dataset, column, re.match(r"\w*", split)[0] or "train", shard_size, root if root.is_dir() else None
     )
+
+
+def _check_names(folder: Path) -> None:
+    """
+    Raises:
+        ValueError: for a file whose name no column of a dataset can hold.
+    """
+    for file in folder.rglob("*"):
+        try:
+            str(file).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"The name of the file {os.fsencode(file)} is not UTF-8. Rename it.") from error
 
 
 def _picture_column(features: Features, name: str, wanted: str | None) -> str:

@@ -4,21 +4,37 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from filelock import FileLock
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-from hf_faceenh.files import written_whole
+from hf_faceenh.files import remove, written_whole
 from hf_faceenh.hub import full_name, hub_errors
 
 HUB = "hf://datasets/"
 CONFLICTS = {409, 412, 429, 500, 502, 503, 504}  # the Hub's answers while another process commits, or it is busy
 CONFLICT_WAITS = (1, 2, 4, 8, 16, 32)  # s
+
+
+@contextlib.contextmanager
+def _locked(lock: Path, **options: Any) -> Iterator[None]:
+    """Holds a lock on a file, which the system gives up when the process ends, however it ends."""
+    held = FileLock(lock, **options)
+    while not held.is_locked:
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed the empty folder
+            held.acquire()
+    try:
+        yield
+    finally:
+        remove(lock)  # while it is held: who waits for it makes another
+        held.release()
 
 
 class Folder:
@@ -30,7 +46,7 @@ class Folder:
 
     def __init__(self, path: Path):
         self.path = path
-        self.staging = path / ".partial"  # hidden from `datasets`, and on the file system of its target
+        self._partial = path / ".partial"  # hidden from `datasets`, and on the file system of its target
 
     def __str__(self) -> str:
         return str(self.path)
@@ -56,36 +72,68 @@ class Folder:
         with written_whole(file) as partial:
             partial.write_text(text, encoding="utf-8")
 
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A folder of this process's own to make shards in. Those that killed processes have left, whose locks nobody
+        holds any more, are removed; those of other processes stay."""
+        own = self._partial / uuid.uuid4().hex
+        try:
+            with _locked(own.with_suffix(".lock")):
+                self._sweep(own)
+                own.mkdir()
+                try:
+                    yield own
+                finally:
+                    remove(own)
+        finally:
+            with contextlib.suppress(OSError):  # where other processes have theirs in it
+                self._partial.rmdir()
+
+    def _sweep(self, own: Path) -> None:
+        for name in {entry.stem for entry in self._partial.iterdir()} - {own.name}:
+            with contextlib.suppress(OSError), _locked(self._partial / f"{name}.lock", timeout=0):
+                remove(self._partial / name)
+
+    def record(self, shard: str) -> dict | None:
+        """What is noted of a whole shard; `None` if it is missing, or its record is damaged."""
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            record = json.loads((self.path / "progress" / f"{shard}.json").read_text(encoding="utf-8"))
+            if record["data"] is None or (self.path / record["data"]).exists():
+                return record
+        return None
+
     def progress(self) -> dict[str, dict]:
         """The records of all whole shards, by name."""
-        records = {}
-        for file in sorted((self.path / "progress").glob("*.json")):
-            with contextlib.suppress(OSError, ValueError):  # removed by now, or damaged: the shard is made again
-                record = json.loads(file.read_text(encoding="utf-8"))
-                if record["data"] is None or (self.path / record["data"]).exists():
-                    records[file.stem] = record
-        return records
+        names = sorted(file.stem for file in (self.path / "progress").glob("*.json"))
+        return {name: record for name in names if (record := self.record(name)) is not None}
 
-    def publish(self, shard: str, made: Path | None, record: dict) -> None:
-        """Puts a shard in its place, then its record.
+    def publish(self, shard: str, made: Path | None, record: dict) -> bool:
+        """Puts a shard in its place, then its record, one process after the other. A shard that is whole already
+        stays, unless it lacks more pictures.
 
         Args:
             shard: name of the shard.
             made: its file or folder; `None` for a shard without pictures.
             record: with the place of the file or folder in the output as "data".
+
+        Returns:
+            whether it was put there.
         """
-        if made:
-            for file in (
-                made.iterdir() if made.is_dir() else [made]
-            ):  # a power cut must not leave a record without its shard
-                with open(file, "rb+") as opened:
-                    os.fsync(opened.fileno())
-            target = self.path / record["data"]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if target.is_dir():  # of a process that was killed before it wrote the record
-                shutil.rmtree(target)
-            os.replace(made, target)
-        self.write(f"progress/{shard}.json", json.dumps(record) + "\n")
+        for file in _files(made):  # a power cut must not leave a record without its shard
+            with open(file, "rb+") as opened:
+                os.fsync(opened.fileno())
+        with _locked(self._partial / "publishing.lock"):
+            if not is_better(record, self.record(shard)):
+                return False
+            remove(self.path / "progress" / f"{shard}.json")
+            for former in (shard, f"{shard}.parquet"):  # also of a process that was killed before it wrote the record
+                remove(self.path / "data" / former)
+            if made:
+                target = self.path / record["data"]
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(made, target)
+            self.write(f"progress/{shard}.json", json.dumps(record) + "\n")
+        return True
 
 
 class Repository:
@@ -97,8 +145,7 @@ class Repository:
     def __init__(self, repo_id: str, private: bool):
         self.repo_id, self.api = full_name(repo_id), HfApi()
         self.where = {"repo_id": self.repo_id, "repo_type": "dataset"}
-        self._scratch = tempfile.TemporaryDirectory(prefix="hf-faceenh-")  # goes with this object
-        self.staging, self.private = Path(self._scratch.name), private
+        self.private = private
 
     def __str__(self) -> str:
         return HUB + self.repo_id
@@ -106,6 +153,11 @@ class Repository:
     def prepare(self) -> None:
         with hub_errors(f"{self} cannot be written to"):
             self.api.create_repo(**self.where, private=self.private or None, exist_ok=True)
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="hf-faceenh-") as folder:
+            yield Path(folder)
 
     def _files(self) -> set[str]:
         with hub_errors(f"{self} cannot be read"):
@@ -133,13 +185,17 @@ class Repository:
                 records[file.stem] = record
         return records
 
-    def publish(self, shard: str, made: Path | None, record: dict) -> None:
+    def record(self, shard: str) -> dict | None:
+        return self.progress().get(shard)
+
+    def publish(self, shard: str, made: Path | None, record: dict) -> bool:
+        if not is_better(record, self.record(shard)):
+            return False
         files: dict[str, bytes | Path] = {f"progress/{shard}.json": json.dumps(record).encode() + b"\n"}
-        if made and made.is_dir():
-            files |= {f"{record['data']}/{file.name}": file for file in made.iterdir()}
-        elif made:
-            files[record["data"]] = made
+        inside = "/{}" if made and made.is_dir() else ""
+        files |= {record["data"] + inside.format(file.name): file for file in _files(made)}
         self._commit(files, f"Add {shard}")
+        return True
 
     def _commit(self, files: Mapping[str, bytes | Path], title: str) -> None:
         operations = [CommitOperationAdd(name, content) for name, content in files.items()]
@@ -152,6 +208,17 @@ class Repository:
                     if pause is None or error.response.status_code not in CONFLICTS:
                         raise
                 time.sleep(pause)
+
+
+def is_better(record: dict, former: dict | None) -> bool:
+    """Whether a shard is to be published where there may be one: two runs may make the same, and a later one may
+    succeed with pictures that had failed."""
+    return former is None or len(record["failed"]) < len(former["failed"])
+
+
+def _files(made: Path | None) -> list[Path]:
+    """What a shard consists of."""
+    return [] if made is None else list(made.iterdir()) if made.is_dir() else [made]
 
 
 def open_output(name: str, private: bool) -> Folder | Repository:

@@ -1,15 +1,54 @@
-"""One of the processes of a run: which one it is, and how it is asked to stop."""
+"""One of the processes of a run: which one it is, how it is asked to stop, and what it does when it cannot go on."""
 
 import contextlib
+import multiprocessing
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate.utils import parse_flag_from_env
 from accelerate.utils.environment import get_int_from_env
+
+from hf_faceenh.errors import one_line
+from hf_faceenh.faults import Fault, fault_of
+
+T = TypeVar("T")
+
+GO_ON = "Whole shards are kept: to go on, run the same command again."
+PAUSES = (1, 5, 25)  # s, before what the environment has kept from being done is tried again
+
+
+class Stopped(OSError):
+    """This process cannot go on; one line says why, and what to do then."""
+
+
+class Interrupted(Exception):
+    """This process was asked to stop; its argument is the signal."""
+
+
+@contextlib.contextmanager
+def fatal(kind: type[Exception], what: str) -> Iterator[None]:
+    """Makes `Stopped` of an error, with `what` before it."""
+    try:
+        yield
+    except kind as error:
+        raise Stopped(f"{what}: {one_line(error)} {GO_ON}") from error
+
+
+def patiently(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """Calls a function, and again after a while as long as the environment is at fault; raises its last error."""
+    for pause in (*PAUSES, None):
+        try:
+            return function(*arguments, **options)
+        except Exception as error:
+            if pause is None or fault_of(error) is not Fault.ENVIRONMENT:
+                raise
+        time.sleep(pause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +88,9 @@ class Process:
 def stop_signals() -> Iterator[list[signal.Signals]]:
     """Gives a list that gets the signals that ask to stop. A second interrupt is a `KeyboardInterrupt` again."""
     caught: list[signal.Signals] = []
+    if multiprocessing.parent_process() or threading.current_thread() is not threading.main_thread():
+        yield caught  # another process asks, or another thread hears of it
+        return
 
     def on_signal(number: int, _frame: Any) -> None:
         caught.append(signal.Signals(number))

@@ -1,9 +1,10 @@
-"""A run: its options, its output, and this process's part of the work."""
+"""A run: its options, its output, what is left to be made, and how it ends."""
 
 import argparse
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,8 +17,7 @@ from hf_faceenh.batch.collection import Collection, load_collection
 from hf_faceenh.batch.output import Folder, Repository, open_output
 from hf_faceenh.batch.process import Process
 from hf_faceenh.batch.shards import check_columns, output_features
-from hf_faceenh.batch.work import Work
-from hf_faceenh.commands import pipeline_options, saving_options
+from hf_faceenh.commands import pipeline_options
 from hf_faceenh.loading import load_pipeline
 from hf_faceenh.pipeline import FaceEnhancePipeline
 from hf_faceenh.provenance import public_name
@@ -127,20 +127,90 @@ def dataset_card(options: Mapping[str, Any], collection: Collection, title: str)
     return f"---\n{data.to_yaml()}\n---\n\n{text}"
 
 
-def run(args: argparse.Namespace) -> int:
-    """Does this process's part; returns the exit status."""
-    process = Process.launched()
-    disable_progress_bars()  # of up- and downloads
-    if process.rank:
-        datasets.disable_progress_bars()
-    output = open_output(args.output, args.private)
-    if isinstance(output, Folder) and output.path.is_relative_to(Path(args.dataset).expanduser().resolve()):
-        raise ValueError(f"The output {output} lies in the dataset's folder and would become part of the dataset.")
-    collection = load_collection(args.dataset, args.split, args.streaming, args.column, args.shard_size)
-    check_columns(collection, args.format)
-    pipe = load_pipeline(args.model, process.device(), args.dtype)
-    pipe.set_progress_bar_config(disable=True)
-    options = run_options(args, collection, pipe)
-    settle(output, options, dataset_card(options, collection, PurePosixPath(str(output)).name))
-    call, saving = pipeline_options(args), saving_options(args)
-    return Work(process, pipe, call, saving, collection, output, args.format, args.batch_size, args.num_workers).run()
+class Run:
+    """What a process opens once for all its tasks.
+
+    Args:
+        args: the command line.
+    """
+
+    def __init__(self, args: argparse.Namespace):
+        self.args, self.process = args, Process.launched()
+        disable_progress_bars()  # of up- and downloads
+        if self.process.rank:
+            datasets.disable_progress_bars()
+        self.output = open_output(args.output, args.private)
+        if isinstance(self.output, Folder) and self.output.path.is_relative_to(Path(args.dataset).resolve()):
+            raise ValueError(f"The output {self.output} lies in the dataset's folder and would become part of it.")
+        self.collection = load_collection(args.dataset, args.split, args.streaming, args.column, args.shard_size)
+        check_columns(self.collection, args.format)
+
+    @cached_property
+    def pipe(self) -> FaceEnhancePipeline:
+        pipe = load_pipeline(self.args.model, self.process.device(), self.args.dtype)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    def settle(self) -> None:
+        """Makes sure that the output is this run's; raises what `settle` raises."""
+        options = run_options(self.args, self.collection, self.pipe)
+        settle(self.output, options, dataset_card(options, self.collection, PurePosixPath(str(self.output)).name))
+
+    def record(self, shard: str) -> dict | None:
+        """The record of a whole shard; `None` if it has to be made."""
+        return self._final(self.output.record(shard))
+
+    def _final(self, record: dict | None) -> dict | None:
+        return None if record and record["failed"] and self.args.retry_failed else record
+
+    def left(self, tasks: Iterable[int]) -> list[int]:
+        """Those of the tasks that have shards to be made."""
+        progress = self.output.progress()
+        return [
+            task for task in tasks if not self.collection.is_whole(task, lambda name: self._final(progress.get(name)))
+        ]
+
+    def conclude(self) -> int:
+        """Says what has been made of the whole collection; the exit status. Only the last process to end tells of bad
+        pictures by its status: launchers end all other processes when one fails."""
+        progress = list_failed(self.output)
+        whole = [self.collection.is_whole(task, progress.get) for task in range(self.collection.tasks)]
+        if not all(whole):
+            missing = f"{whole.count(False)} of {len(whole)} parts are not made yet."
+            self.process.say(f"{missing} Unless others still work on them, run the command again.")
+            return 0 if self.process.world_size > 1 else 1
+        records = progress.values()
+        pictures, faces = (sum(record[name] for record in records) for name in ("pictures", "faces"))
+        failed = sum(len(record["failed"]) for record in records)
+        listed = f" (see {self.output}/failed.jsonl; --retry-failed tries them again)" if failed else ""
+        self.process.say(f"complete: {pictures} pictures with {faces} enhanced faces, {failed} failed{listed}")
+        return 1 if failed else 0
+
+
+def list_failed(output: Folder | Repository) -> dict[str, dict]:
+    """Brings failed.jsonl up to date; returns the records of all whole shards.
+
+    The last process to look finds all there is, and one that had looked before it and writes after it looks again.
+    """
+    while True:
+        progress = output.progress()
+        failures = [{**failure, "shard": name} for name in sorted(progress) for failure in progress[name]["failed"]]
+        text = "".join(json.dumps(failure, ensure_ascii=False) + "\n" for failure in failures)
+        if output.read("failed.jsonl") == text:
+            return progress
+        output.write("failed.jsonl", text)
+
+
+def opened(args: argparse.Namespace) -> Run:
+    """The run of a command line; a process opens it once."""
+    return _opened(tuple(sorted(vars(args).items())))
+
+
+def forget() -> None:
+    """Has the next run opened anew, though its command line may be the same."""
+    _opened.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _opened(options: tuple[tuple[str, Any], ...]) -> Run:
+    return Run(argparse.Namespace(**dict(options)))

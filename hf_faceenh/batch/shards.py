@@ -17,10 +17,11 @@ from datasets.table import embed_table_storage, table_cast
 from PIL import Image as PillowImage
 
 from hf_faceenh.batch.collection import Collection, Row, Shard
-from hf_faceenh.errors import one_line
-from hf_faceenh.pictures import PICTURE_ERRORS, SUFFIXES, heic
+from hf_faceenh.faults import Fault, described, fault_of
+from hf_faceenh.pictures import SUFFIXES, heic
 
 METADATA = "metadata.jsonl"
+LONGEST = 200  # bytes of a name without its ending
 FACES = List(
     {
         "box": List(Value("float64")),
@@ -151,8 +152,6 @@ def output_features(collection: Collection, format: str) -> Features:
 class ShardWriter:
     """Names and counts the pictures of a shard, and lists the bad ones.
 
-    `file_for` is for the thread that hands out the work, the other methods are for the one that writes.
-
     Args:
         folder: of its own; what an interrupted process left there is removed.
         shard: which.
@@ -174,7 +173,8 @@ class ShardWriter:
         stem, suffix = os.path.splitext(PurePosixPath((row.name or "").replace("\\", "/")).name)
         if suffix.lower() not in SUFFIXES + heic.SUFFIXES:
             stem, suffix = stem + suffix, _suffix(format)
-        stem = re.sub(r"[^\w.()+,=@ -]", "_", stem).lstrip("._ ")[:100] or f"{row.index:08d}"
+        stem = re.sub(r"[^\w.()+,=@ -]", "_", stem).lstrip("._ ").encode()[:LONGEST].decode(errors="ignore")
+        stem = stem or f"{row.index:08d}"
         name, copies = stem + suffix, itertools.count(2)
         while name.lower() in self._taken:
             name = f"{stem} ({next(copies)}){suffix}"
@@ -189,10 +189,10 @@ class ShardWriter:
         """
         try:
             saved.result()
-        except PICTURE_ERRORS as error:
-            if getattr(error.__cause__ or error, "errno", None) is not None:
+        except Exception as error:
+            if fault_of(error) is Fault.ENVIRONMENT:
                 raise
-            self.fail(row, one_line(error).replace(str(file), file.name))
+            self.fail(row, described(error).replace(str(file), file.name))
             return
         fields = row.fields
         added = {"source_index": row.index, "source_name": row.name, "faces": faces}
@@ -209,7 +209,8 @@ class ShardWriter:
         """The shard's file or folder (`None` if it has no pictures), and its record."""
         made = self._rows.close() if self.pictures else None
         data = f"data/{self.shard.name}{made.suffix if made.is_file() else ''}" if made else None
-        counts = {"pictures": self.pictures, "faces": self.faces, "failed": self.failed}
+        failed = sorted(self.failed, key=lambda failure: failure["index"])
+        counts = {"pictures": self.pictures, "faces": self.faces, "failed": failed}
         return made, {"data": data, **counts, "last": last}
 
 

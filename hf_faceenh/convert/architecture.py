@@ -53,7 +53,7 @@ class Architecture:
                 model = self.build(state)
         except ConversionError:
             raise
-        except (ValueError, IndexError) as error:  # of the model, or of a tensor with too few dimensions
+        except (ValueError, IndexError, ArithmeticError) as error:  # of the model, or of a tensor's dimensions
             raise ConversionError("its shapes make no such network") from error
         places = self.places(model)
         if missing := [key for key in places if key not in state]:
@@ -74,6 +74,14 @@ def _placed(state: StateDict, places: Places, ours: StateDict) -> StateDict:
                 raise ConversionError(f"{key} is not the constant that the network is defined with")
         elif place is not None:
             expected = ours[place]
+            if 0 in tensor.shape:
+                raise ConversionError(f"{key} has the shape {list(tensor.shape)}, which holds nothing")
+            if not tensor.is_floating_point() and expected.is_floating_point():
+                raise ConversionError(
+                    f"{key} is of the kind {str(tensor.dtype).removeprefix('torch.')}, expected floats"
+                )
+            if not tensor.isfinite().all():
+                raise ConversionError(f"{key} holds values that are not finite numbers; download the file again")
             if _without_ones(tensor) != _without_ones(expected):
                 raise ConversionError(f"{key} has the shape {list(tensor.shape)}, expected {list(expected.shape)}")
             placed[place] = tensor.reshape(expected.shape).to(expected.dtype).contiguous()

@@ -63,4 +63,5 @@ def _places(model: RestoreFormerFaceEnhancer) -> Places:
     return places
 
 
-ARCHITECTURES = (Architecture("RestoreFormer", r"(en|de)coder\.mid\.attn_1\.norm2\.", _build, _places),)
+COUNTER = r"quantize\.utility_counter"  # how often a code was used in training
+ARCHITECTURES = (Architecture("RestoreFormer", r"(en|de)coder\.mid\.attn_1\.norm2\.", _build, _places, COUNTER),)

@@ -12,6 +12,7 @@ from torch import nn
 from .face_network import FaceEnhancerOutput, check_faces, check_fidelity, check_halvings, face_output
 from .layers import feature_transform
 from .precision import at_least_float32
+from .soundness import SoundWeights
 from .vqgan import Attention, Decoder, Encoder, ResidualBlock, as_map, as_places
 
 
@@ -98,7 +99,7 @@ def adapted(codes: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
     return torch.addcmul(wanted_mean, codes_like - mean, gain).to(codes.dtype)
 
 
-class CodeFormerFaceEnhancer(ModelMixin, ConfigMixin):
+class CodeFormerFaceEnhancer(SoundWeights, ModelMixin, ConfigMixin):
     """Restores aligned faces with CodeFormer's published network: `[B, 3, S, S]` RGB in [-1, 1] → the same, sharper.
 
     An encoder sees the degraded face, a transformer guesses which codes of a learned codebook a clean one would have,

@@ -13,6 +13,7 @@ from .face_network import FaceEnhancerOutput, check_faces, check_resolutions, ch
 from .gpen import published_channels
 from .layers import ACTIVATION_GAIN, SLOPE, demodulation, feature_transform, modulated_rgb
 from .precision import PictureConv2d, map_dtype
+from .soundness import SoundWeights
 
 Condition = tuple[torch.Tensor, torch.Tensor]  # scale and shift
 
@@ -206,7 +207,7 @@ class GFPGANGeneratingNetwork(nn.Module):
         return image
 
 
-class GFPGANFaceEnhancer(ModelMixin, ConfigMixin):
+class GFPGANFaceEnhancer(SoundWeights, ModelMixin, ConfigMixin):
     """Restores aligned faces with GFPGAN's published network: `[B, 3, S, S]` RGB in [-1, 1] → the same, sharper.
 
     For published checkpoints of the versions 1.2, 1.3 and 1.4 (`hf_faceenh.convert`). `gfpgan_config` gives the config

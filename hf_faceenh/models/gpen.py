@@ -11,6 +11,7 @@ from .channels import ChannelGroup, Slice, constant_group, layer_outputs
 from .checkpointing import checkpointed
 from .face_network import ThreeNetworks, check_resolutions, check_stages
 from .layers import EqualizedConv2d, EqualizedLinear, PixelNorm, StyledConv2d, ToRGB, Upsample
+from .soundness import SoundWeights
 
 
 def published_channels(size: int, channel_multiplier: int, narrow: float) -> dict[int, int]:
@@ -118,7 +119,7 @@ class GPENGeneratingNetwork(nn.Module):
         return image
 
 
-class GPENFaceEnhancer(ThreeNetworks, ModelMixin, ConfigMixin):
+class GPENFaceEnhancer(ThreeNetworks, SoundWeights, ModelMixin, ConfigMixin):
     """Restores aligned faces with GPEN's published network: `[B, 3, S, S]` RGB in [-1, 1] → the same, sharper.
 
     For published checkpoints (`hf_faceenh.convert`) and as a teacher. `gpen_config` gives the config of a published

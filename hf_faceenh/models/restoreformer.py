@@ -11,6 +11,7 @@ from torch import nn
 
 from .face_network import FaceEnhancerOutput, check_faces, check_halvings, face_output
 from .precision import at_least_float32
+from .soundness import SoundWeights
 from .vqgan import Attention, Decoder, Encoder, as_map, as_places, swish
 
 
@@ -51,7 +52,7 @@ class Codebook(nn.Embedding):
         return as_map(super().forward(self.nearest(encoded)))
 
 
-class RestoreFormerFaceEnhancer(ModelMixin, ConfigMixin):
+class RestoreFormerFaceEnhancer(SoundWeights, ModelMixin, ConfigMixin):
     """Restores aligned faces with RestoreFormer's published network: `[B, 3, S, S]` RGB in [-1, 1] → the same,
     sharper.
 

@@ -9,10 +9,12 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import nn
+from torch.func import functional_call
 
 from .checkpointing import checkpointed
 from .layers import SLOPE
 from .precision import PictureConv2d, at_least_float32, map_dtype
+from .soundness import SoundWeights
 
 ARCHITECTURES = ("cells", "compact", "residual", "rrdb")
 SCALES = (1, 2, 4)
@@ -98,7 +100,15 @@ def within_cells(image: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
     return parts.clamp(lowest.unsqueeze(2), highest.unsqueeze(2)).flatten(1, 2)
 
 
-class SuperResolver(ModelMixin, ConfigMixin):
+def compact_layers(num_feat: int, num_conv: int, scale: int) -> nn.ModuleList:
+    """3×3 convolutions with PReLU, the last one without, under the numbers of the published `SRVGGNetCompact`."""
+    layers = [nn.Conv2d(3, num_feat, 3, padding=1), nn.PReLU(num_feat)]
+    for _ in range(num_conv):
+        layers += [nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.PReLU(num_feat)]
+    return nn.ModuleList([*layers, nn.Conv2d(num_feat, 3 * scale**2, 3, padding=1)])
+
+
+class SuperResolver(SoundWeights, ModelMixin, ConfigMixin):
     """Upscales pictures by `config.scale`: `[B, 3, H, W]` RGB in [0, 1] → `[B, 3, sH, sW]`, any H, W ≥ 1.
 
     The modules of "compact" and "rrdb" have the key names of the published state dicts: those of `SRVGGNetCompact`
@@ -114,8 +124,10 @@ class SuperResolver(ModelMixin, ConfigMixin):
             2 and 4.
         scales: cells: all factors that the network reaches in one pass, each with its own last convolutions; `scale`,
             the one that `forward` takes if none is named, is among them. By default `scale` alone.
-        denoising: cells: whether `forward` takes a wanted amount of denoising, which the first convolutions see as a
-            constant channel (as FFDNet's noise level, Zhang et al. 2018).
+        denoising: cells, compact: whether `forward` takes a wanted amount of denoising. Cells see it as a constant
+            channel (as FFDNet's noise level, Zhang et al. 2018). A compact network has a second one of its kind,
+            `weak`, which keeps noise, and computes with weights between the two (Wang et al. 2019, "Deep network
+            interpolation").
         num_feat: channels of the feature maps.
         num_conv: compact: convolutions between the first and the last one.
         num_block: cells, residual: residual blocks; rrdb: residual-in-residual dense blocks.
@@ -153,8 +165,10 @@ class SuperResolver(ModelMixin, ConfigMixin):
             raise ValueError(f"SuperResolver scale must be one of {SCALES}; got {scale!r}.")
         if scales is not None and not (scale in scales and set(scales) <= set(SCALES)):
             raise ValueError(f"SuperResolver scales must be some of {SCALES}, {scale} among them; got {scales!r}.")
-        if architecture != "cells" and (denoising or self.scales != (scale,)):
-            raise ValueError(f'Only a SuperResolver of "cells" has several scales or denoising; got {architecture!r}.')
+        if architecture != "cells" and self.scales != (scale,):
+            raise ValueError(f'Only a SuperResolver of "cells" has several scales; got {architecture!r}.')
+        if architecture not in ("cells", "compact") and denoising:
+            raise ValueError(f'Only a SuperResolver of "cells" or "compact" has denoising; got {architecture!r}.')
         if architecture == "cells":
             channels, sizes = 3 * CELL**2 + denoising, {str(one): 3 * (CELL * one) ** 2 for one in self.scales}
             self.conv_first = PictureConv2d(channels, num_feat, 3)  # the cells around the picture are there already
@@ -162,10 +176,9 @@ class SuperResolver(ModelMixin, ConfigMixin):
             self.linear = nn.ModuleDict({key: PictureConv2d(channels, size, 3) for key, size in sizes.items()})
             self.details = nn.ModuleDict({key: nn.Conv2d(num_feat, size, 3, padding=1) for key, size in sizes.items()})
         elif architecture == "compact":
-            layers = [nn.Conv2d(3, num_feat, 3, padding=1), nn.PReLU(num_feat)]
-            for _ in range(num_conv):
-                layers += [nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.PReLU(num_feat)]
-            self.body = nn.ModuleList([*layers, nn.Conv2d(num_feat, 3 * scale**2, 3, padding=1)])
+            self.body = compact_layers(num_feat, num_conv, scale)
+            if denoising:
+                self.weak = compact_layers(num_feat, num_conv, scale)
         elif architecture == "residual":
             self.conv_first = PictureConv2d(3 * self._unshuffle**2, num_feat, 3, padding=1)
             self.body = nn.ModuleList(ResidualBlock(num_feat) for _ in range(num_block))
@@ -216,13 +229,20 @@ class SuperResolver(ModelMixin, ConfigMixin):
             image = within_cells(image, pixels)
         return F.pixel_shuffle(image, CELL * scale)[..., : height * scale, : width * scale]
 
-    def _compact(self, sample: torch.Tensor) -> torch.Tensor:
+    def _compact(self, sample: torch.Tensor, denoise: float | torch.Tensor) -> torch.Tensor:
         hidden = sample.to(self.body[0].weight.dtype)
-        for layer in self.body:
-            hidden = layer(hidden)
+        for index, layer in enumerate(self.body):
+            hidden = self._interpolated(index, hidden, denoise) if self.config.denoising else layer(hidden)
         scale = self.config.scale
         upscaled = F.interpolate(sample, scale_factor=scale, mode="nearest")
         return at_least_float32(F.pixel_shuffle(hidden, scale)) + upscaled
+
+    def _interpolated(self, index: int, hidden: torch.Tensor, denoise: float | torch.Tensor) -> torch.Tensor:
+        layer, weak = self.body[index], self.weak[index]
+        between = {
+            name: torch.lerp(value, layer.get_parameter(name), denoise) for name, value in weak.named_parameters()
+        }
+        return functional_call(layer, between, hidden)
 
     def _residual(self, sample: torch.Tensor) -> torch.Tensor:
         scale = self.config.scale
@@ -266,9 +286,9 @@ class SuperResolver(ModelMixin, ConfigMixin):
                 precision loses least with pictures in float32, to which it adds what its convolutions found.
             return_dict: return a `SuperResolverOutput`; else a tuple of its one entry.
             scale: one of `scales`; by default `config.scale`.
-            denoise: how much of the pictures' grain and noise is removed, in [0, 1], one number or `[B]`: 0 upscales
-                it like the picture, 1, the default, removes it. Only with `config.denoising`; the others remove it as
-                they learned to.
+            denoise: how much of the pictures' grain and noise is removed, in [0, 1], one number, or for cells `[B]`: 0
+                upscales it like the picture, 1, the default, removes it. Only with `config.denoising`; the others
+                remove it as they learned to.
 
         Raises:
             ValueError: for another shape, another scale, or `denoise` where there is none.
@@ -283,11 +303,12 @@ class SuperResolver(ModelMixin, ConfigMixin):
             raise ValueError(f"This SuperResolver upscales by {' or '.join(map(str, self.scales))}; got {scale!r}.")
         if denoise is not None and not self.config.denoising:
             raise ValueError("This SuperResolver has no wanted amount of denoising. Leave denoise out.")
-        picture = at_least_float32(sample)
+        picture, amount = at_least_float32(sample), 1.0 if denoise is None else denoise
         if self.config.architecture == "cells":
-            image = self._cells(picture, scale, 1.0 if denoise is None else denoise)
+            image = self._cells(picture, scale, amount)
         else:
-            image = getattr(self, f"_{self.config.architecture}")(picture)
+            options = (amount,) if self.config.architecture == "compact" else ()
+            image = getattr(self, f"_{self.config.architecture}")(picture, *options)
             if self.config.anti_ringing:
                 image = within_range(image, picture, scale)
         image = image.to(sample.dtype)

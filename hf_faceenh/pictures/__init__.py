@@ -9,14 +9,14 @@ said of a file before it is opened, and takes nothing to import; the rest is imp
 import importlib
 from typing import TYPE_CHECKING
 
-from hf_faceenh.pictures.formats import DAMAGE, PICTURE_ERRORS, SUFFIXES
+from hf_faceenh.pictures.formats import FORMATS, SUFFIXES
 
 if TYPE_CHECKING:
     from hf_faceenh.pictures.metadata import ImageInfo
     from hf_faceenh.pictures.processor import FaceImageProcessor
     from hf_faceenh.pictures.reading import LoadedImage, Picture
 
-__all__ = ["DAMAGE", "PICTURE_ERRORS", "SUFFIXES", "FaceImageProcessor", "ImageInfo", "LoadedImage", "Picture"]
+__all__ = ["FORMATS", "SUFFIXES", "FaceImageProcessor", "ImageInfo", "LoadedImage", "Picture"]
 
 _HOMES = {"FaceImageProcessor": "processor", "ImageInfo": "metadata", "LoadedImage": "reading", "Picture": "reading"}
 

@@ -2,10 +2,13 @@
 
 import math
 from io import BytesIO
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageCms
+
+from hf_faceenh.faults import optional
 
 TOLERANCE = 1e-3  # of floats beyond [0, 1], which a resampling or a half-precision network leaves
 WHITE_LEVEL = {"uint8": 255, "uint16": 65535, "float16": 1, "bfloat16": 1, "float32": 1, "float64": 1}
@@ -15,49 +18,61 @@ LAB = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
-def rgb_planes(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None, bool, bytes | None]:
-    """Colour planes `[1 or 3, H, W]`, alpha `[1, H, W]` or `None`, whether the picture is grey, and the profile of the
-    planes. They stay in the picture's own RGB or grey; CMYK, Lab and linear light become sRGB."""
+DAMAGED = "its colour profile is damaged and was ignored"
+
+
+class Planes(NamedTuple):
+    """The levels of a picture: colours `[1 or 3, H, W]`, alpha `[1, H, W]` or `None`, whether it is grey, the profile
+    of the colours, and what there is to say about the one in the file."""
+
+    colours: np.ndarray
+    alpha: np.ndarray | None
+    grey: bool
+    icc_profile: bytes | None
+    remark: str | None
+
+
+def rgb_planes(image: Image.Image, name: str) -> Planes:
+    """The planes stay in the picture's own RGB or grey; CMYK, Lab and linear light become sRGB."""
     deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
     grey = deep or image.mode in ("1", "L", "LA", "La")
-    profile, icc_profile = _profile(image, grey)
+    profile, icc_profile, remark = _profile(image, grey)
     alpha = None
     if deep:
         array = _deep_grey(image, name)
         if profile is None or array.dtype != np.uint16:
-            return array[None], None, True, icc_profile
+            return Planes(array[None], None, True, icc_profile, remark)
         image = Image.fromarray((array >> 8).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("LA" if grey else "RGBA")
         alpha = np.asarray(image.getchannel("A"))[None]
     if profile is not None:
+        source = image if image.mode in ("CMYK", "LAB") else image.convert("L" if grey else "RGB")
         try:
-            source = image if image.mode in ("CMYK", "LAB") else image.convert("L" if grey else "RGB")
             image = ImageCms.profileToProfile(source, profile, SRGB, outputMode="RGB")
         except ImageCms.PyCMSError:  # a profile of another use, or with parts missing
-            profile = icc_profile = None
+            profile, icc_profile, remark = None, None, DAMAGED
     if profile is None:
         image = image.convert("L" if grey else "RGB")
-    return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1), alpha, grey, icc_profile
+    return Planes(np.atleast_3d(np.asarray(image)).transpose(2, 0, 1), alpha, grey, icc_profile, remark)
 
 
-def _profile(image: Image.Image, grey: bool) -> tuple[ImageCms.ImageCmsProfile | None, bytes | None]:
-    """The embedded profile if the colours must be converted from it, and the profile to keep."""
+def _profile(image: Image.Image, grey: bool) -> tuple[ImageCms.ImageCmsProfile | None, bytes | None, str | None]:
+    """The embedded profile if the colours must be converted from it, the profile to keep, and a remark."""
     if image.mode == "LAB":
-        return LAB, SRGB.tobytes()
+        return LAB, SRGB.tobytes(), None
     data = image.info.get("icc_profile")
     if not data:
-        return None, None
-    try:
+        return None, None, None
+    with optional():  # of what is wrong with it, Pillow and Little CMS raise a dozen kinds
         profile = ImageCms.ImageCmsProfile(BytesIO(data))
         space = profile.profile.xcolor_space.strip()
         if space != ("GRAY" if grey else "CMYK" if image.mode == "CMYK" else "RGB"):
-            return None, None
+            return None, None, None
         if space != "CMYK" and _looks_familiar(profile, "L" if grey else "RGB"):
-            return None, data
-    except (OSError, ImageCms.PyCMSError):
-        return None, None
-    return profile, None if grey else SRGB.tobytes()
+            return None, data, None
+        return profile, None if grey else SRGB.tobytes(), None
+    return None, None, DAMAGED
 
 
 def _looks_familiar(profile: ImageCms.ImageCmsProfile, mode: str) -> bool:

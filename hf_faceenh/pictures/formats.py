@@ -3,18 +3,13 @@
 The command line plans its work with this, so nothing heavy is imported here.
 """
 
-import struct
 from pathlib import Path
 
 # The files of a folder that are taken for pictures.
 SUFFIXES = ".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split()
 
-# What Pillow's decoders, EXIF reader and encoders raise on what they cannot handle.
-DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, RuntimeError)
-DAMAGE += (AttributeError, AssertionError)
-
-# What may go wrong with one picture without stopping the others: damage, a full disk, too little memory.
-PICTURE_ERRORS = (ValueError, TypeError, OSError, RuntimeError, MemoryError)
+# Pillow's names of the formats that are opened. It knows many more, and some of its readers start other programs.
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "MPO", "AVIF", "HEIF", "JPEG2000", "PPM")
 
 
 def check_exists(path: Path) -> None:

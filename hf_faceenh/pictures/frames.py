@@ -5,7 +5,6 @@ were alone: the header of the file, which says where its first page is, is made 
 and texts are its own.
 """
 
-import contextlib
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -14,11 +13,11 @@ from typing import NamedTuple
 
 from PIL import ExifTags, Image
 
-from hf_faceenh.errors import explained, one_line
+from hf_faceenh.errors import one_line
+from hf_faceenh.faults import Fault, blamed, fault_of, optional
 from hf_faceenh.pictures import reading
-from hf_faceenh.pictures.formats import DAMAGE
 from hf_faceenh.pictures.metadata import ImageInfo
-from hf_faceenh.pictures.reading import LoadedImage, Picture
+from hf_faceenh.pictures.reading import Limits, LoadedImage, Picture
 
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 PAGED = "TIFF"
@@ -57,7 +56,7 @@ class Frames:
             try:
                 frame = self._read(index)
             except OSError as error:
-                if index == 0:
+                if index == 0 or fault_of(error) is Fault.ENVIRONMENT:
                     raise
                 self.remark = f"only {index} of {self._count} frames could be read: {one_line(error)}"
                 return
@@ -65,26 +64,26 @@ class Frames:
             yield frame
 
 
-def load_frames(picture: Picture | LoadedImage, max_pixels: int) -> Frames:
+def load_frames(picture: Picture | LoadedImage, limits: Limits) -> Frames:
     """See `FaceImageProcessor.load_frames`."""
     if isinstance(picture, Image.Image) and (count := _count(picture)) > 1:
-        return _animation(picture, count, "The picture", max_pixels)
+        return _animation(picture, count, "The picture", limits)
     opened = reading.opened(picture)
     if opened is None:
-        return Frames(1, lambda _: reading.load(picture, max_pixels))
+        return Frames(1, lambda _: reading.load(picture, limits))
     source, name = opened
     with source as file:
         data = file.read()
-    image = reading.identified(BytesIO(data), name)
+    image = reading.identified(BytesIO(data), name, limits)
     if image.format == PAGED:
         pages = []
-        with contextlib.suppress(*DAMAGE):
+        with optional():
             pages = page_places(data)
         if len(pages) > 1:
-            return _pages(data, pages, name, max_pixels)
+            return _pages(data, pages, name, limits)
     if (count := _count(image)) > 1:
-        return _animation(image, count, name, max_pixels)
-    return Frames(1, lambda _: reading.read(BytesIO(data), name, max_pixels), image.width * image.height)
+        return _animation(image, count, name, limits)
+    return Frames(1, lambda _: reading.read(BytesIO(data), name, limits), image.width * image.height)
 
 
 # Animations
@@ -93,25 +92,25 @@ def load_frames(picture: Picture | LoadedImage, max_pixels: int) -> Frames:
 def _count(image: Image.Image) -> int:
     """How many frames an animation has; 1 for all else."""
     if image.format in ANIMATED:
-        with contextlib.suppress(*DAMAGE):
+        with optional():
             return image.n_frames
     return 1
 
 
-def _animation(image: Image.Image, count: int, name: str, max_pixels: int) -> Frames:
+def _animation(image: Image.Image, count: int, name: str, limits: Limits) -> Frames:
     width, height = image.size
-    if count * width * height > max_pixels:
+    if count * width * height > limits.max_pixels:
         raise ValueError(
-            f"{name} has {count} frames of {width}×{height} px; at most {max_pixels / 1e6:g} megapixels in all are "
-            "accepted. Shorten or downscale it, or raise FaceImageProcessor(max_pixels=…)."
+            f"{name} has {count} frames of {width}×{height} px; at most {limits.max_pixels / 1e6:g} megapixels in all "
+            "are accepted. Shorten or downscale it, or raise FaceImageProcessor(max_pixels=…)."
         )
     plays = _plays(image)
 
     def read(index: int) -> LoadedImage:
-        with explained(f"{name} is damaged", OSError, of=DAMAGE):
+        with blamed(name):
             image.seek(index)
             image.load()
-        loaded = reading.decode(image, name, max_pixels)
+        loaded = reading.decode(image, name, limits)
         still = index == 0 and getattr(image, "default_image", False)
         duration = None if still else image.info.get("duration", 0)
         grey = bool((loaded.pixels == loaded.pixels[:1]).all())  # of a GIF, Pillow gives later frames in colour
@@ -187,12 +186,12 @@ def _number(data: bytes, layout: _Layout, at: int) -> tuple[int, int]:
     return tag, struct.unpack_from(layout.order + code, data, value_at)[0] if code else 0
 
 
-def _pages(data: bytes, pages: Sequence[Page], name: str, max_pixels: int) -> Frames:
+def _pages(data: bytes, pages: Sequence[Page], name: str, limits: Limits) -> Frames:
     total = sum(page.width * page.height for page in pages)
-    if total > PAGES * max_pixels:
+    if total > PAGES * limits.max_pixels:
         raise ValueError(
             f"{name} has {len(pages)} pages with {total / 1e6:.0f} megapixels in all; at most "
-            f"{PAGES * max_pixels / 1e6:g} are accepted. Split it, or raise FaceImageProcessor(max_pixels=…)."
+            f"{PAGES * limits.max_pixels / 1e6:g} are accepted. Split it, or raise FaceImageProcessor(max_pixels=…)."
         )
     layout, file = _layout(data), BytesIO(data)
 
@@ -200,6 +199,6 @@ def _pages(data: bytes, pages: Sequence[Page], name: str, max_pixels: int) -> Fr
         file.seek(layout.header)
         file.write(struct.pack(layout.place, pages[index].place))
         file.seek(0)
-        return reading.read(file, f"{name}, page {index + 1}" if index else name, max_pixels)
+        return reading.read(file, f"{name}, page {index + 1}" if index else name, limits)
 
     return Frames(len(pages), read, total)

@@ -1,15 +1,14 @@
 """What a file says about its picture, beside the pixels: orientation, EXIF, other texts, resolution, JPEG settings."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin
 
+from hf_faceenh.faults import optional
 from hf_faceenh.pictures import photoshop
 from hf_faceenh.pictures.exif import Exif
-from hf_faceenh.pictures.formats import DAMAGE
 
 _TAG = ExifTags.Base
 INCH = {2: 1, 3: 2.54}  # per unit of EXIF's resolution
@@ -67,7 +66,7 @@ class ImageInfo:
 
 def read_exif(image: Image.Image, file: BinaryIO | None) -> Exif:
     """The EXIF block, from `file` if `image` was opened from it. A damaged one is no reason to refuse the picture."""
-    with suppress(*DAMAGE):
+    with optional():
         if file is not None and image.format == "TIFF":
             return Exif.read(file)
         if file is not None and "exif" in image.info:
@@ -79,7 +78,7 @@ def read_exif(image: Image.Image, file: BinaryIO | None) -> Exif:
 
 def orientation_of(image: Image.Image) -> int:
     """1…8, as EXIF or else XMP says of a loaded picture; 1 for a TIFF, which Pillow has turned already."""
-    with suppress(*DAMAGE):
+    with optional():
         return int(image.getexif().get(_TAG.Orientation, 1))
     return 1
 

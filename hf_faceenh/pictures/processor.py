@@ -14,13 +14,15 @@ from PIL import Image
 from transformers import ImageProcessingMixin
 
 from hf_faceenh.pictures import frames, moving, output, reading, writing
+from hf_faceenh.pictures.formats import FORMATS
 from hf_faceenh.pictures.frames import Frames
 from hf_faceenh.pictures.metadata import ImageInfo
-from hf_faceenh.pictures.reading import LoadedImage, Picture
+from hf_faceenh.pictures.reading import Limits, LoadedImage, Picture
 
 
 class FaceImageProcessorKwargs(TypedDict, total=False):
     max_pixels: int
+    formats: list[str]
 
 
 class FaceImageProcessor(ImageProcessingMixin):
@@ -29,21 +31,29 @@ class FaceImageProcessor(ImageProcessingMixin):
     Args:
         max_pixels: a larger picture is refused by its header, before it is decoded: a file of a few kilobytes can
             unpack to gigabytes. Pillow's own limit, 2 × `PIL.Image.MAX_IMAGE_PIXELS` (179 megapixels), stands too.
+        formats: Pillow's names of the formats that are opened, whatever a file is called; no other reader sees the
+            file, and so none that would start another program.
     """
 
     valid_kwargs = FaceImageProcessorKwargs
 
-    def __init__(self, max_pixels: int = 100_000_000, **kwargs):
+    def __init__(self, max_pixels: int = 100_000_000, formats: Sequence[str] = FORMATS, **kwargs):
         super().__init__(**kwargs)
         self.max_pixels = max_pixels
+        self.formats = list(formats)
+
+    @property
+    def limits(self) -> Limits:
+        """What is read."""
+        return Limits(self.max_pixels, tuple(self.formats))
 
     def load(self, picture: Picture | LoadedImage) -> LoadedImage:
         """Reads one picture.
 
         EXIF orientation is applied. The pixels stay in the picture's own RGB or grey, whose profile is kept in `info`;
-        CMYK, Lab and linear light become sRGB (in 8 bits, for that is what Little CMS does in Pillow). A damaged or
-        unfitting profile is ignored. Of an animation the first frame is read (see `load_frames`). 16-bit grey and,
-        from files, bytes and URLs, 16-bit colour keep their depth.
+        CMYK, Lab and linear light become sRGB (in 8 bits, for that is what Little CMS does in Pillow). An unfitting
+        profile is ignored, and so is a damaged one, of which `remark` tells. Of an animation the first frame is read
+        (see `load_frames`). 16-bit grey and, from files, bytes and URLs, 16-bit colour keep their depth.
 
         Args:
             picture: `PIL.Image.Image`; NumPy `HxW`, `HxWx1`, `HxWx3` or `HxWx4`, uint8, uint16 or float in [0, 1];
@@ -51,12 +61,13 @@ class FaceImageProcessor(ImageProcessingMixin):
                 a path; the bytes of a file; an http(s) URL; or a `LoadedImage`, which is returned as it is.
 
         Raises:
-            OSError: missing, unreadable, damaged or no picture at all (`FileNotFoundError`, `IsADirectoryError`,
+            OSError: missing, unreadable, damaged or none of the `formats` (`FileNotFoundError`, `IsADirectoryError`,
                 `PIL.UnidentifiedImageError` among them).
+            MemoryError: too little memory.
             ValueError: wrong shape or value range, no pixels, more than `max_pixels`, a download that is too large.
             TypeError: none of the types above.
         """
-        return reading.load(picture, self.max_pixels)
+        return reading.load(picture, self.limits)
 
     def load_all(self, images: Picture | LoadedImage | Sequence[Picture | LoadedImage]) -> list[LoadedImage]:
         """Reads one picture, a list or tuple of them, or a batch `[B, C, H, W]` (torch) or `BxHxWxC` (NumPy).
@@ -78,7 +89,7 @@ class FaceImageProcessor(ImageProcessingMixin):
         have together more than `max_pixels`, or the pages of a file ten times as many. Where a later frame is damaged,
         the frames end before it, and `Frames.remark` says so.
         """
-        return frames.load_frames(picture, self.max_pixels)
+        return frames.load_frames(picture, self.limits)
 
     def to_output(
         self, pixels: torch.Tensor, loaded: LoadedImage, output_type: Literal["pil", "deep", "np", "pt"] = "pil"

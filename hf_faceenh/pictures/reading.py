@@ -2,11 +2,11 @@
 
 import os
 import warnings
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,10 +17,11 @@ from diffusers.utils.constants import DIFFUSERS_REQUEST_TIMEOUT
 from PIL import Image, UnidentifiedImageError
 
 from hf_faceenh.errors import one_line
+from hf_faceenh.faults import Fault, blamed, fault_of, optional
 from hf_faceenh.files import LARGEST_FILE
 from hf_faceenh.pictures import heic
 from hf_faceenh.pictures.colour import rgb_planes, to_float
-from hf_faceenh.pictures.formats import DAMAGE, check_exists
+from hf_faceenh.pictures.formats import check_exists
 from hf_faceenh.pictures.metadata import (
     ImageInfo,
     format_of,
@@ -36,6 +37,13 @@ from hf_faceenh.pictures.unfinished import read_unfinished
 logger = logging.get_logger(__name__)
 
 Picture = Image.Image | np.ndarray | torch.Tensor | str | os.PathLike | bytes
+
+
+class Limits(NamedTuple):
+    """What is read: at most so many pixels, and Pillow's names of the formats."""
+
+    max_pixels: int
+    formats: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,18 +63,18 @@ class LoadedImage:
     remark: str | None = None
 
 
-def load(picture: Picture | LoadedImage, max_pixels: int) -> LoadedImage:
+def load(picture: Picture | LoadedImage, limits: Limits) -> LoadedImage:
     """See `FaceImageProcessor.load`."""
     if isinstance(picture, LoadedImage):
         return picture
     if isinstance(picture, (np.ndarray, torch.Tensor)):
         return _from_planes(_planes(picture))
     if isinstance(picture, Image.Image):
-        return decode(picture, "The picture", max_pixels)
+        return decode(picture, "The picture", limits)
     source = opened(picture)
     if source is not None:
         with source[0] as file:
-            return read(file, source[1], max_pixels)
+            return read(file, source[1], limits)
     raise TypeError(
         f"FaceImageProcessor expects a PIL image, NumPy array, torch tensor, path, URL or bytes; "
         f"got {type(picture).__name__}. Pass the picture in one of these forms."
@@ -108,65 +116,76 @@ def _open_file(path: Path) -> BinaryIO:
     return open(path, "rb")
 
 
-def read(file: BinaryIO, name: str, max_pixels: int) -> LoadedImage:
+def read(file: BinaryIO, name: str, limits: Limits) -> LoadedImage:
     """The picture in a file."""
-    return decode(identified(file, name), name, max_pixels, file)
+    return decode(identified(file, name, limits), name, limits, file)
 
 
-def identified(file: BinaryIO, name: str) -> Image.Image:
+def identified(file: BinaryIO, name: str, limits: Limits) -> Image.Image:
     """The picture in a file, of which only the header has been read."""
     heic.register()
     try:
         with warnings.catch_warnings():  # max_pixels takes the place of Pillow's warning
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(file)
+            return Image.open(file, formats=_installed(limits.formats))
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name} is too large: {one_line(error)} Downscale the picture first.") from error
-    except DAMAGE as error:
+    except Exception as error:
+        if fault_of(error) is Fault.ENVIRONMENT:
+            raise
         file.seek(0)
         if what := heic.lacking(file.read(12)):
             raise UnidentifiedImageError(f"{name}: {what}") from error
         raise UnidentifiedImageError(
-            f"{name} is not a picture that Pillow can read ({file.seek(0, os.SEEK_END)} bytes); "
-            "expected JPEG, PNG, WebP, TIFF or the like. Check the file."
+            f"{name} is not a picture that is read here ({file.seek(0, os.SEEK_END)} bytes); expected one of "
+            f"{', '.join(limits.formats)}. Check the file, or name its format in FaceImageProcessor(formats=…)."
         ) from error
 
 
-def decode(image: Image.Image, name: str, max_pixels: int, file: BinaryIO | None = None) -> LoadedImage:
+def _installed(formats: Sequence[str]) -> list[str]:
+    """Those of the formats that this Pillow has readers for; `Image.open` fails on the name of another."""
+    Image.init()
+    return [format for format in formats if format.upper() in Image.OPEN]
+
+
+def decode(image: Image.Image, name: str, limits: Limits, file: BinaryIO | None = None) -> LoadedImage:
     """Of 16-bit colour Pillow keeps 8 bits: all 16 are read again from `file`, which `image` was opened from."""
-    _check_size(image, name, max_pixels)
+    _check_size(image, name, limits.max_pixels)
     deep_colour = any(";16" in str(tile) for tile in getattr(image, "tile", ())) and image.mode in ("RGB", "RGBA")
     image, remark = _loaded(image, name, file)
-    exif = read_exif(image, file)
-    orientation = orientation_of(image)
-    planes, alpha, grey, icc_profile = rgb_planes(image, name)
-    if deep_colour and file is not None:
-        planes, alpha = _deeper(planes, alpha, file)
-    planes, alpha = upright(planes, orientation), upright(alpha, orientation)
-    info = ImageInfo(
-        grey,
-        depth=16 if planes.dtype == np.uint16 else 8,
-        format=format_of(image),
-        icc_profile=icc_profile,
-        jpeg=jpeg_settings(image),
-        size=planes.shape[:0:-1],
-        dpi=read_dpi(image, exif),
-        **read_texts(image, exif),
-    )
-    return replace(_from_planes(planes, alpha, info, name), remark=remark)
+    with blamed(name, but=ValueError):
+        exif = read_exif(image, file)
+        orientation = orientation_of(image)
+        planes, alpha, grey, icc_profile, ignored = rgb_planes(image, name)
+        if deep_colour and file is not None:
+            planes, alpha = _deeper(planes, alpha, file)
+        planes, alpha = upright(planes, orientation), upright(alpha, orientation)
+        info = ImageInfo(
+            grey,
+            depth=16 if planes.dtype == np.uint16 else 8,
+            format=format_of(image),
+            icc_profile=icc_profile,
+            jpeg=jpeg_settings(image),
+            size=planes.shape[:0:-1],
+            dpi=read_dpi(image, exif),
+            **read_texts(image, exif),
+        )
+    remarks = "; ".join(filter(None, (remark, ignored))) or None
+    return replace(_from_planes(planes, alpha, info, name), remark=remarks)
 
 
 def _loaded(image: Image.Image, name: str, file: BinaryIO | None) -> tuple[Image.Image, str | None]:
     """The picture, decoded, and what there is to say about that."""
-    try:
-        image.load()
-        return image, None
-    except DAMAGE as error:
-        with suppress(*DAMAGE):
-            if file is not None and format_of(image) == "JPEG" and (found := read_unfinished(file)):
-                logger.warning(f"{name}: {found[1]}.")
-                return found
-        raise OSError(f"{name} is damaged: {one_line(error)}. Get an undamaged copy of the picture.") from error
+    with blamed(name):
+        try:
+            image.load()
+            return image, None
+        except Exception:
+            with optional():
+                if file is not None and format_of(image) == "JPEG" and (found := read_unfinished(file)):
+                    logger.warning(f"{name}: {found[1]}.")
+                    return found
+            raise
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:

@@ -15,7 +15,6 @@ from hf_faceenh.errors import one_line
 from hf_faceenh.files import written_whole
 from hf_faceenh.pictures import heic
 from hf_faceenh.pictures.carrying import carried, completed, encoder_options
-from hf_faceenh.pictures.formats import DAMAGE
 from hf_faceenh.pictures.metadata import ImageInfo
 from hf_faceenh.pictures.output import to_8_bits
 
@@ -56,7 +55,7 @@ def problems(path: Path, format: str) -> Iterator[None]:
     """Makes one line of what an encoder or the disk raises."""
     try:
         yield
-    except DAMAGE as error:
+    except Exception as error:
         raise OSError(f"Could not write {path} as {format}: {one_line(error)}. Check the disk, or try PNG.") from error
 
 

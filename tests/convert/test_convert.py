@@ -118,3 +118,44 @@ def test_failed_writing_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         convert(DATA / "golden/srvgg_x4/weights.safetensors", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_esrgan_under_its_older_names(tmp_path):
+    state = golden("rrdb_x4")
+    blocks = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("body."))
+    whole = {"conv_first": "0", "conv_body": f"1.sub.{blocks}", "conv_up1": "3", "conv_up2": "6", "conv_hr": "8"}
+    whole["conv_last"] = "10"
+
+    def older(key):
+        name, kind = key.rsplit(".", 1)
+        if name in whole:
+            return f"model.{whole[name]}.{kind}"
+        _, block, dense, conv = name.split(".")
+        return f"model.1.sub.{block}.{dense.upper()}.{conv}.0.{kind}"
+
+    model = load_published(saved({older(key): value for key, value in state.items()}, tmp_path / "4x_any.pth"))
+    values = load_file(DATA / "golden/rrdb_x4/io.safetensors")
+    with torch.no_grad():
+        torch.testing.assert_close(model(values["input"]).sample, values["output"], atol=1e-4, rtol=0)
+    assert "ESRGAN" in model.config.license
+
+
+def test_two_compact_networks_become_one_that_takes_a_wanted_amount_of_denoising(tmp_path):
+    strong, values = golden("srvgg_x4"), load_file(DATA / "golden/srvgg_x4/io.safetensors")
+    weak = {key: value * 0.9 for key, value in strong.items()}
+    files = [saved({"params": state}, tmp_path / f"{index}.pth") for index, state in enumerate((strong, weak))]
+    model = SuperResolver.from_pretrained(convert(files[0], tmp_path / "both", weak=files[1]))
+    half = load_published(saved({key: value * 0.95 for key, value in strong.items()}, tmp_path / "half.pth"))
+
+    with torch.no_grad():
+        torch.testing.assert_close(model(values["input"]).sample, values["output"], atol=1e-4, rtol=0)
+        for amount, alone in ((1, load_published(files[0])), (0, load_published(files[1])), (0.5, half)):
+            sample = model(values["input"], denoise=amount).sample
+            torch.testing.assert_close(sample, alone(values["input"]).sample, atol=1e-5, rtol=0)
+
+
+def test_two_networks_that_do_not_go_together(tmp_path):
+    files = [DATA / f"golden/{name}/weights.safetensors" for name in ("srvgg_x4", "rrdb_x4")]
+    with pytest.raises(ConversionError, match="do not hold compact networks of one size"):
+        convert(files[0], tmp_path / "out", weak=files[1])
+    assert not (tmp_path / "out").exists()

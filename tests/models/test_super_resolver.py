@@ -165,7 +165,7 @@ def test_what_a_network_does_not_have(arguments, message):
         ({"scales": [2, 3]}, "some of"),
         ({"scales": [4]}, "2 among them"),
         ({"architecture": "residual", "scales": [2, 4]}, "Only"),
-        ({"denoising": True}, "Only"),
+        ({"architecture": "residual", "denoising": True}, "Only"),
     ],
 )
 def test_bad_scales_and_denoising(arguments, message):

@@ -3,15 +3,17 @@
 import functools
 import http.server
 import io
+import os
 import threading
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 from samples import PROCESSOR, TAG, bytes_of, encoded, exif_block, gradient
 
 from hf_faceenh.pictures import FaceImageProcessor, reading
@@ -239,3 +241,51 @@ def test_urls(server, tmp_path, monkeypatch):
 
 def test_an_unreachable_url():
     refused("http://127.0.0.1:9/picture.png", OSError, "Could not fetch")
+
+
+# Files that strangers send
+
+HOSTILE = Path(__file__).parents[1] / "data" / "hostile"
+
+
+def test_what_pillow_asserts_is_a_damaged_picture():
+    refused(HOSTILE / "png_decoder_asserts.png", OSError, "is damaged")
+
+
+def test_an_impossible_orientation_is_none(tmp_path):
+    loaded = PROCESSOR.load(HOSTILE / "exif_orientation_infinite.jpg")
+    assert loaded.info.size == (96, 80) and loaded.remark is None
+    PROCESSOR.save(PROCESSOR.to_output(loaded.pixels, loaded), tmp_path / "again.jpg", loaded.info)
+    assert PROCESSOR.load(tmp_path / "again.jpg").info.size == (96, 80)
+
+
+@pytest.mark.parametrize("name", ["icc_damaged.webp", "icc_damaged_16.tif"])
+def test_a_damaged_profile_is_ignored_and_said(name, tmp_path):
+    loaded = PROCESSOR.load(HOSTILE / name)
+    assert loaded.info.icc_profile is None and "colour profile is damaged" in loaded.remark
+    frames = PROCESSOR.load_frames(HOSTILE / name)
+    PROCESSOR.save(PROCESSOR.to_output(next(iter(frames)).pixels, loaded), tmp_path / name, loaded.info)
+    assert frames.remark == loaded.remark and PROCESSOR.load(tmp_path / name).remark is None
+
+
+def test_no_other_program_is_started(tmp_path, monkeypatch):
+    """Pillow reads EPS with Ghostscript, where it finds one, whatever the file is called."""
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    picture = tmp_path / "photo.jpg"
+    picture.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n%%EOF\n")
+    for given in (picture, picture.read_bytes()):
+        refused(given, UnidentifiedImageError, "expected one of JPEG, PNG")
+    assert not (tmp_path / "started").exists()
+    with pytest.raises(OSError):
+        FaceImageProcessor(formats=["EPS"]).load(picture)
+    assert (tmp_path / "started").exists()
+
+
+def test_other_formats_are_opened_where_they_are_asked_for():
+    data = encoded(Image.fromarray(gradient()), "TGA")
+    refused(data, UnidentifiedImageError, "FaceImageProcessor(formats=…)")
+    np.testing.assert_array_equal(bytes_of(FaceImageProcessor(formats=["PNG", "TGA"]).load(data)), gradient())

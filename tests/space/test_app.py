@@ -179,6 +179,19 @@ def test_several_pictures_and_zips(client, three_faces, tmp_path):
     assert records[2]["remark"].startswith("notes.jpg is not a picture")
 
 
+def test_what_strangers_put_into_a_zip(client, tmp_path):
+    picture(tmp_path / "=1+1.png")
+    with zipfile.ZipFile(tmp_path / "album.zip", "w") as album:
+        for file in [tmp_path / "=1+1.png", *(Path(__file__).parents[1] / "data" / "hostile").iterdir()]:
+            album.write(file, file.name)
+    result, records = client.predict(files=[handle_file(tmp_path / "album.zip")], enlarge=1, api_name="/enhance_batch")
+    remarks = {record["file"]: record["remark"] for record in records}
+    assert len(remarks) == 5 and remarks["png_decoder_asserts.png"].endswith("is damaged. Do you have another copy?")
+    with zipfile.ZipFile(result) as archive:
+        assert len(archive.namelist()) == 5
+        assert "\n'=1+1.png," in archive.read("results.csv").decode().replace("\r\n", "\n")
+
+
 def test_every_common_format_comes_back_as_it_was(client, three_faces, tmp_path):
     photo = Image.open(three_faces).crop((0, 0, 300, 300))
     with_alpha = photo.convert("RGBA")

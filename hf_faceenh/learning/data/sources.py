@@ -9,7 +9,7 @@ from pathlib import Path
 
 import fsspec
 import PIL.Image
-from datasets import Dataset, Features, Image, IterableDataset, Value, load_dataset
+from datasets import Dataset, Features, Image, IterableDataset, Value, config, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
 from hf_faceenh.errors import explained, one_line
@@ -77,12 +77,16 @@ def load_pictures(
 
 @contextlib.contextmanager
 def loading(what: str) -> Iterator[None]:
-    """Turns whatever `datasets` raises into a `ValueError` of one line: its builders raise a dozen kinds."""
+    """Turns whatever `datasets` raises into a `ValueError` of one line: its builders raise a dozen kinds. Nobody is
+    told meanwhile: `datasets` would have a server count even what is on this machine."""
+    counts, config.HF_UPDATE_DOWNLOAD_COUNTS = config.HF_UPDATE_DOWNLOAD_COUNTS, False
     with explained(f"{what} cannot be loaded"):
         try:
             yield
         except DatasetGenerationError as error:  # says only that there is another error
             raise (error.__cause__ or error) from None
+        finally:
+            config.HF_UPDATE_DOWNLOAD_COUNTS = counts
 
 
 def source_of(name: str) -> tuple[str, dict]:
