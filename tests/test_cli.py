@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image, ImageCms
-from tiny import tiny_enhancer
+from tiny import tiny_codeformer, tiny_enhancer
 from torch.utils.flop_counter import FlopCounterMode
 
 from hf_faceenh import FaceDiscriminator, FaceEnhancePipeline, FaceImageProcessor, SuperResolver
@@ -171,6 +171,18 @@ def test_a_picture_without_faces_is_no_error(run):
     assert status == 0 and json.loads(out)["faces"] == []
     assert "hf-faceenh: wall.png: no face found" in err
     assert os.listdir("out") == ["wall.png"] and Image.open("out/wall.png").mode == "L"
+
+
+def test_fidelity_turns_the_dial_of_an_enhancer_that_has_one(run, photo):
+    photo.save("face.png")
+    tiny_codeformer().save_pretrained("dialled")
+    crop = ("--aligned", "--upscale", 1, "--identity-limit", "inf")
+    for fidelity in (0, 1):
+        options = (*crop, "--model", "dialled", "--fidelity", fidelity)
+        assert run("enhance", "face.png", "-o", f"{fidelity}.png", *options)[0] == 0
+    assert Image.open("0.png").tobytes() != Image.open("1.png").tobytes()
+    status, _, err = run("enhance", "face.png", "-o", "none.png", *crop[:3], "--fidelity", 0.5)
+    assert status == 1 and "has no fidelity to set" in err and not os.path.exists("none.png")
 
 
 def test_strength_background_and_aligned_reach_the_pipeline(run, photo):

@@ -1,6 +1,7 @@
 """Networks found by name, and what is wrong with a name."""
 
 import pytest
+from published_models import PUBLISHED, small_model
 from safetensors.torch import load_file, save_file
 from tiny import tiny_enhancer
 from transformers import MobileNetV2Config, MobileNetV2Model
@@ -14,6 +15,13 @@ def test_finds_out_which_enhancer_a_folder_holds(tmp_path):
     GPENFaceEnhancer(**gpen_config(8, 8, 1, 1, 0.01)).save_pretrained(tmp_path / "gpen")
     assert isinstance(load_enhancer(tmp_path / "ours"), FaceEnhancer)
     assert isinstance(load_enhancer(str(tmp_path / "gpen")), GPENFaceEnhancer)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_finds_published_enhancers_too(name, tmp_path):
+    model = small_model(name)
+    model.save_pretrained(tmp_path)
+    assert type(load_enhancer(tmp_path)) is type(model)
 
 
 def test_takes_the_enhancer_of_a_pipeline_folder(tmp_path):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from checkpoints import shapes_of
 from published_models import CODEFORMER, VQGAN, small_model
 from recipe import published, recipe_face, recipe_weights, sampled
@@ -98,13 +99,18 @@ def test_round_trip(model, tmp_path):
     assert torch.equal(again(recipe_face(64)).sample, model(recipe_face(64)).sample)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("dtype", "most", "on_average"), [(torch.float16, 2, 0.5), (torch.bfloat16, 12, 2)])
 @torch.no_grad()
-def test_half_precision_finds_most_codes(model, dtype, tmp_path):
+def test_half_precision(model, dtype, most, on_average, tmp_path, monkeypatch):
+    """A few of 256 codes are others, and their places look other. With the same codes, the image hardly differs."""
     model.save_pretrained(tmp_path)
     half, face = CodeFormerFaceEnhancer.from_pretrained(tmp_path, dtype=dtype), recipe_face(64)
     assert half(face.to(dtype)).sample.dtype == half.dtype == dtype
-    assert (codes_of(half, face) == codes_of(model, face)).float().mean() > 0.9
+    codes = codes_of(model, face)
+    assert (codes_of(half, face) != codes).sum() < 16
+    monkeypatch.setattr(half.predictor, "forward", lambda encoded: F.one_hot(codes, half.config.codes))
+    steps = (half(face).sample - model(face).sample).abs() * 255 / 2  # of 1/255 of the range
+    assert steps.max() < most and steps.mean() < on_average
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 64, 64), (1, 3, 32, 32), (3, 64, 64)])
