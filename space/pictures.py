@@ -159,15 +159,15 @@ def megapixels(path: Path, name: str) -> float:
         raise Refused("The picture is no longer here, as we keep pictures for a short time only. Please add it again.")
     if (size := path.stat().st_size) > MEGABYTES * 2**20:
         raise Refused(f"{name} has {size / 2**20:.0f} MB; a picture may have {MEGABYTES} MB here.")
-    try:
-        with _refusing(f"{name} is not a picture that we can read. JPEG, PNG, WebP and TIFF will do."):
-            with open(path, "rb") as file:
-                image = identified(file, name, pipe.image_processor.limits)
-                pixels = image.width * image.height / 1e6
-            if pixels <= MEGAPIXELS:
-                pixels = _frames(path, name).pixels / 1e6
-    except ValueError as error:
-        raise Refused(f"{name} has far too many pixels; a picture may have {MEGAPIXELS} megapixels here.") from error
+    with (
+        _refusing(f"{name} has far too many pixels; a picture may have {MEGAPIXELS} megapixels here.", ValueError),
+        _refusing(f"{name} is not a picture that we can read. JPEG, PNG, WebP and TIFF will do.", OSError),
+    ):
+        with open(path, "rb") as file:
+            image = identified(file, name, pipe.image_processor.limits)
+            pixels = image.width * image.height / 1e6
+        if pixels <= MEGAPIXELS:
+            pixels = _frames(path, name).pixels / 1e6
     if pixels > MEGAPIXELS:
         raise Refused(f"{name} has {pixels:.0f} megapixels; a picture may have {MEGAPIXELS} here. Make it smaller.")
     return pixels
@@ -200,7 +200,7 @@ def read(path: Path, name: str, wishes: Wishes) -> LoadedImage:
         Refused: as `check`, and for a damaged picture, or a cropped face that is not square.
     """
     check(path, name, wishes)
-    with _refusing(f"{name} is damaged. Do you have another copy?", ValueError):
+    with _refusing(f"{name} is damaged. Do you have another copy?", OSError, ValueError):
         loaded = next(iter(_frames(path, name)))
     height, width = loaded.pixels.shape[1:]
     if wishes.aligned and height != width:
@@ -209,11 +209,13 @@ def read(path: Path, name: str, wishes: Wishes) -> LoadedImage:
 
 
 @contextlib.contextmanager
-def _refusing(message: str, *more: type[Exception]) -> Iterator[None]:
-    """Refuses a picture that makes the package raise an `OSError` or one of `more`, unless it is not to blame."""
+def _refusing(message: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Refuses a picture that makes the package raise one of some kinds of errors, unless it is not to blame."""
     try:
         yield
-    except (OSError, *more) as error:
+    except Refused:  # which is a `ValueError` as well
+        raise
+    except kinds as error:
         if fault_of(error) is Fault.ENVIRONMENT:
             raise
         raise Refused(message) from error

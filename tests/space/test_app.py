@@ -184,8 +184,10 @@ def test_what_strangers_put_into_a_zip(client, tmp_path):
     with zipfile.ZipFile(tmp_path / "album.zip", "w") as album:
         for file in [tmp_path / "=1+1.png", *(Path(__file__).parents[1] / "data" / "hostile").iterdir()]:
             album.write(file, file.name)
+        album.writestr("page.jpg", "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\nshowpage\n%%EOF\n")
     result, records = client.predict(files=[handle_file(tmp_path / "album.zip")], enlarge=1, api_name="/enhance_batch")
     remarks = {record["file"]: record["remark"] for record in records}
+    assert remarks.pop("page.jpg").startswith("page.jpg is not a picture that we can read")
     assert len(remarks) == 5 and remarks["png_decoder_asserts.png"].endswith("is damaged. Do you have another copy?")
     with zipfile.ZipFile(result) as archive:
         assert len(archive.namelist()) == 5
