@@ -170,7 +170,7 @@ class StyledConv2d(nn.Module):
             hidden = self.blur(F.conv_transpose2d(hidden, self.weight.transpose(0, 1), stride=2))
 
         hidden = torch.cat([hidden, noise], dim=1)
-        gain = torch.cat([demodulation, self.noise_weight.expand(len(style), noise.shape[1])], dim=1)
+        gain = torch.cat([demodulation, self.noise_weight.expand(style.shape[0], noise.shape[1])], dim=1)
         # In the map's number type: a float32 operand, such as autocast leaves, would make the map float32.
         gain = (ACTIVATION_GAIN * gain[:, :, None, None]).to(hidden.dtype)
         bias = (ACTIVATION_GAIN * self.bias[None, :, None, None]).to(hidden.dtype)

@@ -219,7 +219,7 @@ class SuperResolver(ModelMixin, ConfigMixin):
         cells = pixels
         if self.config.denoising:
             amount = torch.as_tensor(denoise, dtype=pixels.dtype, device=pixels.device).reshape(-1, 1, 1, 1)
-            cells = torch.cat([pixels, amount.expand(len(pixels), 1, *pixels.shape[2:])], 1)
+            cells = torch.cat([pixels, amount.expand(pixels.shape[0], 1, *pixels.shape[2:])], 1)
         cells = cells.contiguous(memory_format=torch.channels_last)
         details = self.details[str(scale)]
         hidden = self._blocks(self.conv_first(cells).to(map_dtype(details.weight)))
