@@ -24,6 +24,7 @@ from hf_faceenh.files import check_empty, written_whole
 from hf_faceenh.loading import check_installed
 from hf_faceenh.model_card import EXAMPLE, REPOSITORY, model_card
 from hf_faceenh.models import load_enhancer
+from hf_faceenh.onnx.networks import refuse_onnx
 from hf_faceenh.pipeline import FaceEnhancePipeline
 
 VARIANT = "fp16"
@@ -60,14 +61,15 @@ def export(
         the folder.
 
     Raises:
-        ValueError: for results that are not those of the pipeline's enhancer, and for a network that gives something
-            else as ONNX.
+        ValueError: for results that are not those of the pipeline's enhancer, for a network that gives something else
+            as ONNX, and for a pipeline that has its networks from there.
         OSError: where the folder holds something, or cannot be written.
     """
     folder = Path(folder).resolve()
     check_empty(folder)
     if onnx:
         check_installed("onnx", "onnxruntime")
+    refuse_onnx(pipeline.components)
     single = FaceEnhancePipeline(**dict(_with_dtype(pipeline.components, torch.float32)))
     card = model_card(single, results, repo_id or folder.name, datasets, onnx)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +83,7 @@ def export(
                     file.rename(whole / name / file.name)
                 _forget_origin(whole / name / "config.json")
         if onnx:
-            from hf_faceenh.onnx.exporting import write_onnx  # imports onnx and onnxruntime
+            from hf_faceenh.onnx.exporting import write_onnx  # imports onnx, of an extra
 
             write_onnx(single.components, whole)
         _add_files(whole)

@@ -70,7 +70,7 @@ def model_card(
 
 
 def onnx_table(networks: Mapping[str, nn.Module]) -> str:
-    """The files that `onnx.exporting` writes in float32, with the shapes of what goes in and comes out, as Markdown."""
+    """The files that `onnx.exporting` writes in float32, and the shapes of what goes in and comes out, as Markdown."""
     rows = [
         [f"`{role}/{graph.file()}`", _shapes(graph.inputs), _shapes(graph.outputs)]
         for role, graphs in graphs_of(networks).items()

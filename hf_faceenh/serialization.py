@@ -9,6 +9,8 @@ import torch
 from hf_faceenh.fetching import is_published
 from hf_faceenh.loading import VARIANTS, check_backend, load_single
 from hf_faceenh.models import FaceDetector, FaceEnhancer, FaceRecognizer, GPENFaceEnhancer, SuperResolver
+from hf_faceenh.onnx.loading import load_components
+from hf_faceenh.onnx.networks import refuse_onnx
 from hf_faceenh.pictures import FaceImageProcessor
 
 BUNDLED = Path(__file__).parent / "weights"
@@ -62,8 +64,6 @@ class SavedPipelineMixin:
         if is_published(name):
             name = None
         if backend == "onnx":
-            from hf_faceenh.onnx.loading import load_components  # imports onnxruntime
-
             kwargs.pop("torch_dtype", None)
             return cls(**load_components(name, **kwargs | {"dtype": dtype}))
         if name is None and (variant := kwargs.pop("variant", None)) is not None:
@@ -71,6 +71,15 @@ class SavedPipelineMixin:
                 raise ValueError(f"The bundled pipeline has the variants {', '.join(VARIANTS)}; got {variant!r}.")
             kwargs.setdefault("enhancer", FaceEnhancer.from_pretrained(BUNDLED / VARIANTS[variant], dtype=dtype))
         return super().from_pretrained(name or BUNDLED, **kwargs)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs) -> None:
+        """As in diffusers.
+
+        Raises:
+            ValueError: for a pipeline of ONNX files.
+        """
+        refuse_onnx(self.components)
+        super().save_pretrained(save_directory, **kwargs)
 
     @classmethod
     def _dict_from_json_file(cls, json_file: str | Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from hf_faceenh.commands import Parser, add_pipeline_options, add_saving_options, number, quietly
+from hf_faceenh.commands import Parser, add_backend_option, add_pipeline_options, add_saving_options, number, quietly
 
 EXTRA = {"datasets", "fsspec", "pyarrow"}  # what an installation without the extra `batch` may lack
 
@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     add_pipeline_options(parser)
     add_saving_options(parser)
     add("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
+    add_backend_option(parser)
     at_once = "pictures that are enhanced at once (8); fewer need less memory"
     add("--batch-size", type=number(int, 1), default=8, metavar="N", help=at_once)
     workers = "threads of each process that decode and encode pictures (4)"

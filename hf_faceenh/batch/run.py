@@ -19,6 +19,7 @@ from hf_faceenh.batch.shards import check_columns, output_features
 from hf_faceenh.batch.work import Work
 from hf_faceenh.commands import pipeline_options, saving_options
 from hf_faceenh.loading import load_pipeline
+from hf_faceenh.onnx.networks import OnnxNetwork
 from hf_faceenh.pipeline import FaceEnhancePipeline
 from hf_faceenh.provenance import public_name
 
@@ -96,6 +97,7 @@ def run_options(args: argparse.Namespace, collection: Collection, pipe: FaceEnha
         "shard_size": args.shard_size,
         "format": args.format,
         "model": public_name(args.model) if args.model else "bundled",
+        "backend": None if args.backend == "torch" else args.backend,  # as before there was a choice
         "weights": checksum(pipe),
         "dtype": args.dtype,
         **pipeline_options(args),
@@ -108,7 +110,10 @@ def checksum(pipe: FaceEnhancePipeline) -> str:
     """A checksum of all weights."""
     digest = hashlib.sha256()
     for component in pipe.components.values():
-        if isinstance(component, torch.nn.Module):
+        if isinstance(component, OnnxNetwork):
+            for file in component.files:
+                digest.update(file.read_bytes())
+        elif isinstance(component, torch.nn.Module):
             for name, tensor in component.state_dict().items():
                 digest.update(name.encode())
                 digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
@@ -138,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"The output {output} lies in the dataset's folder and would become part of the dataset.")
     collection = load_collection(args.dataset, args.split, args.streaming, args.column, args.shard_size)
     check_columns(collection, args.format)
-    pipe = load_pipeline(args.model, process.device(), args.dtype)
+    pipe = load_pipeline(args.model, process.device(), args.dtype, backend=args.backend)
     pipe.set_progress_bar_config(disable=True)
     options = run_options(args, collection, pipe)
     settle(output, options, dataset_card(options, collection, PurePosixPath(str(output)).name))

@@ -57,7 +57,7 @@ def _dials(role: str, network: nn.Module) -> list[dict[str, float]]:
 
 
 def _results(role: str, network: nn.Module, dial: dict[str, float]) -> Iterator[torch.Tensor]:
-    """What a network, torch's or its stand-in, makes of one and of two pictures, where it may be of different sizes."""
+    """What a network, torch's or its stand-in, makes of one picture and of two, of other sizes where it takes any."""
     photograph, transform = _photograph()
     if role == "detector":
         for pictures in (photograph, _two(photograph)[..., :192, 32:]):

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.onnx import register_custom_op_symbolic
 
+from hf_faceenh.errors import one_line
 from hf_faceenh.onnx.checking import check
 from hf_faceenh.onnx.graphs import OPSET, VARIANTS, Graph, Shape, graphs_of
 
@@ -72,7 +73,9 @@ def _exported(network: nn.Module, graph: Graph, role: str) -> onnx.ModelProto:
                 dynamo=False,
             )
         except Exception as error:  # torch.onnx has a dozen kinds
-            raise ValueError(f"The {role}, a {type(network).__name__}, cannot be exported: {error}") from error
+            raise ValueError(
+                f"The {role}, a {type(network).__name__}, cannot be exported: {one_line(error)}"
+            ) from error
     model = onnx.load_from_string(made.getvalue())
     for output, shape in zip(model.graph.output, graph.outputs.values(), strict=True):
         _set_shape(output, shape)

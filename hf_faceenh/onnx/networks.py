@@ -4,16 +4,16 @@ for, so that the pipeline does not notice."""
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import nn
 from transformers import AutoConfig
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from hf_faceenh import models
+from hf_faceenh.errors import one_line
 from hf_faceenh.models import (
     FaceDetector,
     FaceDetectorOutput,
@@ -24,6 +24,9 @@ from hf_faceenh.models import (
 )
 from hf_faceenh.models.face_network import check_faces
 from hf_faceenh.onnx.graphs import file_name, scaled
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 
 class OnnxNetwork(nn.Module):
@@ -76,7 +79,7 @@ class OnnxNetwork(nn.Module):
             ValueError: for training.
         """
         if mode:
-            raise ValueError(f'A {type(self).__name__} cannot be trained. Leave backend="onnx" out.')
+            raise ValueError(f'The {type(self).__name__} cannot be trained. Leave backend="onnx" out.')
         return super().train(mode)
 
     def compile(self, *args, **kwargs) -> None:
@@ -84,17 +87,19 @@ class OnnxNetwork(nn.Module):
         Raises:
             ValueError: always.
         """
-        raise ValueError(f'A {type(self).__name__} is compiled already. Leave compile out, or backend="onnx".')
+        raise ValueError(f'The {type(self).__name__} is compiled already. Leave compile out, or backend="onnx".')
 
 
-def _session(file: Path) -> onnxruntime.InferenceSession:
+def _session(file: Path) -> "onnxruntime.InferenceSession":
+    import onnxruntime  # of an extra
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4  # what matters is raised
     try:
         return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a dozen kinds, without a class in common
-        raise OSError(f"onnxruntime cannot load {file}: {error}") from error
+        raise OSError(f"onnxruntime cannot load {file}: {one_line(error)}") from error
 
 
 def _array(value: torch.Tensor | float) -> np.ndarray:
@@ -151,6 +156,18 @@ KINDS = {
     "recognizer": OnnxFaceRecognizer,
     "super_resolver": OnnxSuperResolver,
 }
+
+
+def refuse_onnx(components: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        ValueError: for components that cannot be saved, because their weights are in ONNX files.
+    """
+    if names := [name for name, component in components.items() if isinstance(component, OnnxNetwork)]:
+        raise ValueError(
+            f"The pipeline's {names[0]} computes ONNX files and cannot be saved. Copy the folder that they are from, "
+            'or load the pipeline without backend="onnx".'
+        )
 
 
 def load_network(folder: Path, role: str, variant: str | None = None) -> OnnxNetwork:
