@@ -33,7 +33,7 @@ class Blur(nn.Module):
         self.register_buffer("kernel", gain * torch.outer(taps, taps), persistent=False)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        channels = hidden.shape[1]
+        channels = int(hidden.shape[1])  # not a traced number: ONNX wants to know a kernel's shape
         kernel = self.kernel.to(hidden.dtype).expand(channels, 1, 4, 4)
         return F.conv2d(hidden, kernel, stride=self.stride, padding=self.padding, groups=channels)
 
@@ -50,7 +50,7 @@ class Upsample(nn.Module):
         self.register_buffer("kernel", torch.outer(taps, taps), persistent=False)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        channels = hidden.shape[1]
+        channels = int(hidden.shape[1])  # not a traced number: ONNX wants to know a kernel's shape
         kernel = self.kernel.to(hidden.dtype).expand(channels, 1, 4, 4)
         with without_autocast(hidden):
             return F.conv_transpose2d(hidden, kernel, stride=2, padding=1, groups=channels)

@@ -57,7 +57,8 @@ def _exported(network: nn.Module, graph: Graph, role: str) -> onnx.ModelProto:
         for shape in graph.inputs.values()
     )
     made = io.BytesIO()
-    register_custom_op_symbolic("aten::addcmul", _addcmul, OPSET)
+    for name, symbol in SYMBOLS.items():
+        register_custom_op_symbolic(f"aten::{name}", symbol, OPSET)
     # With gradients, for without them some networks write over their maps, which a graph cannot.
     with warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")  # of a trace that takes Python numbers for constants: `check` would see it
@@ -74,7 +75,7 @@ def _exported(network: nn.Module, graph: Graph, role: str) -> onnx.ModelProto:
             )
         except Exception as error:  # torch.onnx has a dozen kinds
             raise ValueError(
-                f"The {role}, a {type(network).__name__}, cannot be exported: {one_line(error)}"
+                f"The {role}, a {type(network).__name__}, cannot be exported: {one_line(error, 200)}"
             ) from error
     model = onnx.load_from_string(made.getvalue())
     for output, shape in zip(model.graph.output, graph.outputs.values(), strict=True):
@@ -94,5 +95,14 @@ def _set_shape(output: onnx.ValueInfoProto, shape: Shape) -> None:
 
 
 def _addcmul(graph, addend, factor, other, value):
-    """torch's own symbol multiplies by `value` in float32, which is 1 here, and so leaves half precision."""
+    """torch's own symbol multiplies by `value`, which is 1 here, in float32, and so leaves half precision."""
     return graph.op("Add", addend, graph.op("Mul", factor, other))
+
+
+def _transposed(graph, matrices):
+    """`Tensor.mT`, for which the exporter has no symbol."""
+    *axes, rows, columns = range(matrices.type().dim())
+    return graph.op("Transpose", matrices, perm_i=[*axes, columns, rows])
+
+
+SYMBOLS = {"addcmul": _addcmul, "mT": _transposed}  # operation of torch → how it is written in ONNX

@@ -22,6 +22,7 @@ from hf_faceenh.models import (
     SuperResolver,
     SuperResolverOutput,
 )
+from hf_faceenh.models.detector import check_pictures
 from hf_faceenh.models.face_network import check_faces
 from hf_faceenh.onnx.graphs import file_name, scaled
 
@@ -112,7 +113,6 @@ class OnnxFaceEnhancer(OnnxNetwork):
     """Stands for an enhancer, of any family."""
 
     def forward(self, sample: torch.Tensor, **dial: float) -> FaceEnhancerOutput:
-        """As the enhancer's; `fidelity` where that has it."""
         check_faces(self, sample)
         return FaceEnhancerOutput(sample=self.compute("model", sample=sample, **dial)[0])
 
@@ -128,6 +128,7 @@ class OnnxFaceDetector(OnnxNetwork, FaceDetector):
     """Stands for a `FaceDetector`, whose way of looking at a picture it shares."""
 
     def forward(self, sample: torch.Tensor) -> FaceDetectorOutput:
+        check_pictures(sample)
         return FaceDetectorOutput(*self.compute("model", sample=sample))
 
 
@@ -144,8 +145,10 @@ class OnnxSuperResolver(OnnxNetwork, SuperResolver):
     def forward(
         self, sample: torch.Tensor, scale: int | None = None, denoise: float | None = None
     ) -> SuperResolverOutput:
-        amount = {"denoise": 1.0 if denoise is None else denoise} if self.config.denoising else {}
-        (upscaled,) = self.compute(scaled(scale or self.config.scale), sample=sample, **amount)
+        scale = self.config.scale if scale is None else scale
+        self.check_input(sample, scale, denoise)
+        dial = {"denoise": 1.0 if denoise is None else denoise} if self.config.denoising else {}
+        (upscaled,) = self.compute(scaled(scale), sample=sample, **dial)
         return SuperResolverOutput(sample=upscaled)
 
 
