@@ -1,6 +1,5 @@
 """What the ONNX files of a pipeline compute: one graph for each network, and for each scale of a super-resolver."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -45,11 +44,6 @@ def scaled(scale: int) -> str:
     return f"model_x{scale}"
 
 
-def takes_fidelity(enhancer: nn.Module) -> bool:
-    """Whether an enhancer has a dial."""
-    return "fidelity" in inspect.signature(enhancer.forward).parameters
-
-
 def graphs_of(components: Mapping[str, Any]) -> dict[str, list[Graph]]:
     """The graphs of all networks of a pipeline, by their role in it."""
     return {role: GRAPHS[role](model) for role, model in components.items() if isinstance(model, nn.Module)}
@@ -58,7 +52,7 @@ def graphs_of(components: Mapping[str, Any]) -> dict[str, list[Graph]]:
 def _enhancer(network: nn.Module) -> list[Graph]:
     side = network.config.sample_size
     faces = ("batch", 3, side, side)
-    dial = {"fidelity": DIAL} if takes_fidelity(network) else {}
+    dial = {} if getattr(network.config, "fidelity", None) is None else {"fidelity": DIAL}
     return [Graph("model", _enhance, {"sample": faces} | dial, {"enhanced": faces})]
 
 

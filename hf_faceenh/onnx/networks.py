@@ -112,8 +112,10 @@ def _array(value: torch.Tensor | float) -> np.ndarray:
 class OnnxFaceEnhancer(OnnxNetwork):
     """Stands for an enhancer, of any family."""
 
-    def forward(self, sample: torch.Tensor, **dial: float) -> FaceEnhancerOutput:
+    def forward(self, sample: torch.Tensor, fidelity: float | None = None) -> FaceEnhancerOutput:
         check_faces(self, sample)
+        usual = getattr(self.config, "fidelity", None)  # of an enhancer with that dial
+        dial = {} if usual is None else {"fidelity": usual if fidelity is None else fidelity}
         return FaceEnhancerOutput(sample=self.compute("model", sample=sample, **dial)[0])
 
 
