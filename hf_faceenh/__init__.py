@@ -8,17 +8,21 @@ from hf_faceenh.registration import register_when_needed
 if TYPE_CHECKING:
     from hf_faceenh.faces import EnhancedFace
     from hf_faceenh.models import (
+        CodeFormerFaceEnhancer,
         FaceDetector,
         FaceDiscriminator,
         FaceEnhancer,
         FaceRecognizer,
+        GFPGANFaceEnhancer,
         GPENFaceEnhancer,
+        RestoreFormerFaceEnhancer,
         SuperResolver,
     )
     from hf_faceenh.pictures import FaceImageProcessor
     from hf_faceenh.pipeline import FaceEnhanceOutput, FaceEnhancePipeline
 
 __all__ = [
+    "CodeFormerFaceEnhancer",
     "EnhancedFace",
     "FaceDetector",
     "FaceDiscriminator",
@@ -27,7 +31,9 @@ __all__ = [
     "FaceEnhancer",
     "FaceImageProcessor",
     "FaceRecognizer",
+    "GFPGANFaceEnhancer",
     "GPENFaceEnhancer",
+    "RestoreFormerFaceEnhancer",
     "SuperResolver",
 ]
 

@@ -21,6 +21,7 @@ def check_call(
     identity_limit: float | None,
     grain: float | None,
     denoise: float | None,
+    fidelity: float | None,
     regions: str,
     aligned: bool,
 ) -> None:
@@ -53,5 +54,7 @@ def check_call(
         raise ValueError(f"denoise must lie in [0, 1], or be None for the default; got {denoise!r}.")
     if denoise is not None and aligned:
         raise ValueError("Aligned crops are not denoised. Leave denoise out, or pass aligned=False for photographs.")
+    if fidelity is not None and not 0 <= fidelity <= 1:
+        raise ValueError(f"fidelity must lie in [0, 1], or be None for the enhancer's own; got {fidelity!r}.")
     if regions not in get_args(Regions):
         raise ValueError(f'regions must be "head" or "face"; got {regions!r}.')

@@ -74,6 +74,11 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
         type=number(float, 0, 1),
         help="how much noise goes where there is no face: 0 none, 1 all; by default the more the noisier",
     )
+    add(
+        "--fidelity",
+        type=number(float, 0, 1),
+        help="how much an enhancer that has this dial (CodeFormer) keeps to the old face: 0 sharpest, 1 nearest",
+    )
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +110,7 @@ def pipeline_options(args: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of the pipeline's call that the command line gives."""
     options = {name: getattr(args, name) for name in ("upscale", "strength", "aligned", "max_faces", "regions")}
     options["restore_background"] = not args.no_background
-    for name in ("min_face_size", "max_face_size", "identity_limit", "grain", "denoise"):
+    for name in ("min_face_size", "max_face_size", "identity_limit", "grain", "denoise", "fidelity"):
         if getattr(args, name) is not None:
             options[name] = getattr(args, name)
     return options

@@ -36,4 +36,6 @@ def parameters(model: torch.nn.Module) -> str:
 
 
 def licence(model: torch.nn.Module) -> str:
-    return getattr(model.config, "license", None) or "not stated"
+    """As its config states it, without what would steer a terminal."""
+    stated = str(getattr(model.config, "license", None) or "not stated")
+    return "".join(character for character in stated if character.isprintable())

@@ -77,8 +77,8 @@ def _check_license(published: Published, accepted: bool) -> None:
     by_environment = set(os.environ.get(ACCEPTED, "").replace(",", " ").split())
     if not (published.commercial or accepted or {published.name, "all"} & by_environment):
         raise ValueError(
-            f"The licence of {published.name} is {published.license}: see {published.page}. If you accept it, add "
-            "--accept-license (in Python accept_license=True), once."
+            f"The licence of {published.name} is {published.license}: see {published.page}. If you accept it, say so "
+            f"once: --accept-license, in Python accept_license=True, on a server {ACCEPTED}={published.name}"
         )
 
 

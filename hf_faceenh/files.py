@@ -76,7 +76,9 @@ def why_unreadable(file: Path) -> str | None:
     """What is wrong with a file that is to be read; `None` if it is there."""
     if file.is_file():
         return None
-    return "this is a folder, not a file" if file.exists() else "there is no such file"
+    if file.is_dir():
+        return "this is a folder, not a file"
+    return "this is a device or a pipe, not a file" if file.exists() else "there is no such file"
 
 
 def strict_json(value: object, indent: int | None = None) -> str:

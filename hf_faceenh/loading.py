@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 ROLES = {
     "FaceEnhancer": "enhancer",
     "GPENFaceEnhancer": "enhancer",
+    "RestoreFormerFaceEnhancer": "enhancer",
+    "CodeFormerFaceEnhancer": "enhancer",
+    "GFPGANFaceEnhancer": "enhancer",
     "FaceDetector": "detector",
     "SegformerForSemanticSegmentation": "parser",
     "SuperResolver": "super_resolver",
@@ -152,8 +155,10 @@ def load_single(
     import transformers
 
     from hf_faceenh import models
+    from hf_faceenh.models.soundness import check_folder
 
     with _loading(model):
+        check_folder(Path(model))
         library = models if hasattr(models, name) else transformers
         return {ROLES.get(name, name): getattr(library, name).from_pretrained(model, dtype=dtype or torch.float32)}
 
@@ -242,6 +247,7 @@ def _loading(model: str | Path) -> Iterator[None]:
         yield
     except Exception as error:
         if Path(model).is_dir():
-            raise OSError(f"Could not load {model}: {one_line(error)}") from error
+            said = one_line(error)
+            raise OSError(said if said.startswith(str(model)) else f"Could not load {model}: {said}") from error
         reason = one_line(error.__cause__ or error, 200)
         raise OSError(f"There is no folder {model}, and the Hugging Face Hub did not give it: {reason}") from error

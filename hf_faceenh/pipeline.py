@@ -17,12 +17,13 @@ from hf_faceenh.arguments import check_call
 from hf_faceenh.binding import bind, worth
 from hf_faceenh.colours import bind_colours
 from hf_faceenh.denoising import check_denoise, super_resolvers_share, with_less_grain
-from hf_faceenh.enhancing import enhance, parse
+from hf_faceenh.enhancing import check_fidelity, enhance, parse
 from hf_faceenh.faces import EnhancedFace, Limits, choices, choose, find_faces, measured, whole_picture
 from hf_faceenh.fusion import Regions, coverage, fuse, region_mask
 from hf_faceenh.graining import match_grain
 from hf_faceenh.likeness import IDENTITY_LIMIT, keep_likeness
 from hf_faceenh.models import FaceDetector, FaceRecognizer, SuperResolver
+from hf_faceenh.models.soundness import check_result
 from hf_faceenh.pictures import FaceImageProcessor, ImageInfo, LoadedImage, Picture
 from hf_faceenh.pictures.output import check_output_type
 from hf_faceenh.progress import Tally
@@ -51,8 +52,9 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
     """Enhances the faces of photographs, and super-resolves the rest.
 
     Args:
-        enhancer: `FaceEnhancer`, `GPENFaceEnhancer`, or any model that maps `[B, 3, S, S]` in [-1, 1] to the same and
-            has `config.sample_size` = S.
+        enhancer: `FaceEnhancer`, one of the published ones (`GPENFaceEnhancer`, `GFPGANFaceEnhancer`,
+            `CodeFormerFaceEnhancer`, `RestoreFormerFaceEnhancer`), or any model that maps `[B, 3, S, S]` in [-1, 1] to
+            the same and has `config.sample_size` = S. One with `config.fidelity` takes `fidelity`.
         parser: any `transformers` semantic-segmentation model whose `config.id2label` uses CelebAMask-HQ's words.
             `config.sample_size` is its input's side (512 if absent); the input is ImageNet-normalised.
         detector: `FaceDetector`; not needed for faces that come aligned.
@@ -112,6 +114,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         identity_limit: float | None = None,
         grain: float | None = None,
         denoise: float | None = None,
+        fidelity: float | None = None,
         regions: Regions = "head",
         output_type: str = "pil",
         return_dict: bool = True,
@@ -152,6 +155,9 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                 that: `grain` says how much the result has in the end, and lays over what is missing. Blur and the
                 damage of compression go in any case. Not for aligned crops, nor for super-resolvers without
                 `config.denoising`.
+            fidelity: how much an enhancer with such a dial keeps to the degraded face, in [0, 1]: 0 trusts what it
+                has learned of faces, and is the sharpest; 1 trusts the photograph. By default the enhancer's own,
+                `config.fidelity`; only with an enhancer that has it, such as `CodeFormerFaceEnhancer`.
             regions: what is taken of an enhanced face: "head", with hair, beard, ears, hat and glasses, or "face",
                 which ends at the hairline. Of a parser without such regions, always the face.
             output_type: "pil", "np", "pt", or "deep": as "pil", but 16-bit colour as uint16 `HxWxC`.
@@ -177,6 +183,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             identity_limit,
             grain,
             denoise,
+            fidelity,
             regions,
             aligned,
         )
@@ -188,6 +195,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         identity_limit = IDENTITY_LIMIT if identity_limit is None else identity_limit
         upscaler = Upscaler(self.super_resolver, tile_size)
         check_denoise(denoise, self.super_resolver)
+        check_fidelity(fidelity, self.enhancer)
         around = Upscaler(self.super_resolver if restore_background else None, tile_size)  # for what is not face
         show = partial(self._show, output_type=output_type)
         report = callback or (lambda stage, done, total: None)
@@ -238,7 +246,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
             # 4. Crop, enhance and parse the faces; those of several pictures may share a batch
             def work_on(batch: Sequence[Face]) -> None:
                 crops = torch.cat([photograph.crop(index, size) for photograph, index in batch])  # [B, 3, S, S]
-                faces = enhance(self.enhancer, crops)  # [B, 3, S, S]
+                faces = enhance(self.enhancer, crops, fidelity)  # [B, 3, S, S]
                 probabilities = parse(self.parser, faces)  # [B, L, S, S]
                 labels = probabilities.max(dim=1).indices.to(torch.uint8)  # [B, S, S]; argmax is slower
                 faces = bind_colours(faces, crops, labels, self.parser.config.id2label)  # [B, 3, S, S]
@@ -271,6 +279,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
                     result = self._match_grain(result, photograph, grain)
 
                 # 6. Give back
+                check_result(result)
                 result = photograph.toned(result)
                 records.append(photograph.records(show))  # first: they need less memory than the tensors they are from
                 images.append(self.image_processor.to_output(result, photograph.picture, output_type))

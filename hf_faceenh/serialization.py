@@ -8,7 +8,9 @@ import torch
 
 from hf_faceenh.fetching import is_published
 from hf_faceenh.loading import VARIANTS, check_backend, load_single
-from hf_faceenh.models import FaceDetector, FaceEnhancer, FaceRecognizer, GPENFaceEnhancer, SuperResolver
+from hf_faceenh.models import FaceDetector, FaceEnhancer, FaceRecognizer, SuperResolver
+from hf_faceenh.models.auto import ENHANCERS
+from hf_faceenh.models.soundness import check_pipeline_folder, check_size, check_values
 from hf_faceenh.onnx.loading import load_components
 from hf_faceenh.onnx.networks import refuse_onnx
 from hf_faceenh.pictures import FaceImageProcessor
@@ -17,7 +19,7 @@ BUNDLED = Path(__file__).parent / "weights"
 # Our components and the modules that they live in today.
 OURS = {
     kind.__name__: kind.__module__
-    for kind in (FaceEnhancer, GPENFaceEnhancer, FaceDetector, SuperResolver, FaceRecognizer, FaceImageProcessor)
+    for kind in (*ENHANCERS.values(), FaceDetector, SuperResolver, FaceRecognizer, FaceImageProcessor)
 }
 # What plain diffusers runs, with `trust_remote_code=True`, for the pipeline and for each of our components.
 MODULE = """\
@@ -51,6 +53,7 @@ class SavedPipelineMixin:
         Raises:
             ValueError: where the bundled pipeline has no such variant, and for an option that the backend has not.
             OSError: where there is no onnxruntime, or no ONNX file.
+            ValueError: for weights that are not sound (`models.soundness`).
             ValueError, OSError: as `fetching.fetch`.
         """
         if not {"torch_dtype", "dtype"} & kwargs.keys():
@@ -70,7 +73,18 @@ class SavedPipelineMixin:
             if variant not in VARIANTS:
                 raise ValueError(f"The bundled pipeline has the variants {', '.join(VARIANTS)}; got {variant!r}.")
             kwargs.setdefault("enhancer", FaceEnhancer.from_pretrained(BUNDLED / VARIANTS[variant], dtype=dtype))
-        return super().from_pretrained(name or BUNDLED, **kwargs)
+        if Path(name or BUNDLED).is_dir():
+            check_pipeline_folder(Path(name or BUNDLED))
+        loaded = super().from_pretrained(name or BUNDLED, **kwargs)
+        _check_parser(loaded[0] if isinstance(loaded, tuple) else loaded)
+        return loaded
+
+    @classmethod
+    def download(cls, *args, **kwargs) -> str:
+        """As in diffusers; what came is checked before anything is built of it."""
+        folder = super().download(*args, **kwargs)
+        check_pipeline_folder(Path(folder))
+        return folder
 
     def save_pretrained(self, save_directory: str | Path, **kwargs) -> None:
         """As in diffusers.
@@ -111,6 +125,14 @@ class SavedPipelineMixin:
                 (folder / name).mkdir(exist_ok=True)
                 (folder / name / f"{name}.py").write_text(MODULE.format(name=value[1]))
         (folder / self.config_name).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _check_parser(pipeline: Any) -> None:
+    """Of the parser, which is not a class of ours, `transformers` leaves weights random that it does not find."""
+    parser = getattr(pipeline, "parser", None)
+    if isinstance(parser, torch.nn.Module):
+        check_values("parser", parser)
+        check_size("parser", parser, Path(parser.name_or_path))
 
 
 def _is_ours(name: str, value: Any) -> bool:

@@ -43,11 +43,12 @@ def named(file: dict | None) -> tuple[Path, str]:
     return Path(file["path"]), file.get("orig_name") or Path(file["path"]).name
 
 
-def wish(enlarge, strength, background, aligned, anyway, which=ALL, chosen=()) -> Wishes:
+def wish(enlarge, strength, background, aligned, anyway, fidelity, which=ALL, chosen=()) -> Wishes:
     if which == SOME and not aligned and not chosen:
         raise Refused("Please click at least one face, or go back to all faces.")
     faces = tuple(chosen) if which == SOME and not aligned else None
-    return Wishes(enlarge, strength, background, aligned, faces, anyway)
+    fidelity = None if pictures.FIDELITY is None else fidelity  # the page's slider is there, but hidden
+    return Wishes(enlarge, strength, background, aligned, faces, anyway, fidelity)
 
 
 # The first tab
@@ -96,10 +97,12 @@ def cleared(message: str = "") -> tuple:
     return said, gr.ImageSlider(None, label=SIDES), gr.HTML(**NOTHING), gr.Button(visible=False), NO_DOWNLOAD
 
 
-async def show_enhanced(photo, enlarge, which, chosen, strength, background, aligned, anyway, request: gr.Request):
+async def show_enhanced(
+    photo, enlarge, which, chosen, strength, background, aligned, anyway, fidelity, request: gr.Request
+):
     try:
         path, name = named(photo)
-        wishes = wish(enlarge, strength, background, aligned, anyway, which, chosen)
+        wishes = wish(enlarge, strength, background, aligned, anyway, fidelity, which, chosen)
         result = await runs.in_thread(pictures.enhance, path, name, wishes, request=request)
     except gr.Error as error:
         return cleared(page.line(error))
@@ -125,10 +128,10 @@ def look_batch(files: list[dict] | None) -> str:
     return "1 picture." if count == 1 else f"{count} pictures."
 
 
-async def show_batch(files, enlarge, strength, background, aligned, anyway, request: gr.Request):
+async def show_batch(files, enlarge, strength, background, aligned, anyway, fidelity, request: gr.Request):
     try:
         uploads = [named(file) for file in files or [None]]
-        wishes = wish(enlarge, strength, background, aligned, anyway)
+        wishes = wish(enlarge, strength, background, aligned, anyway, fidelity)
         archive, records = await runs.in_thread(batch.enhance_batch, uploads, wishes, request=request)
     except gr.Error as error:
         return page.show_message(page.line(error)), NO_DOWNLOAD
@@ -147,17 +150,19 @@ async def api_enhance(
     faces: list[int] | None = None,
     aligned: bool = False,
     anyway: bool = False,
+    fidelity: float | None = None,
 ) -> tuple[gr.FileData, list[dict]]:
     """Enhances one picture.
 
     photo: a file (`gradio_client.handle_file`). enlarge: 1, 2 or 4. strength: of the enhanced faces, 0 to 1.
     background: also improve what is not face. faces: which, by their numbers in the returned list, from 0; all by
     default. aligned: the picture is one face, already cropped. anyway: also enhance faces that are sharp enough.
+    fidelity: how much a model with such a dial keeps to the old face, 0 to 1.
     Returns the picture, in the format and under the name
     of the input, and for every face its box (px), its score and why it was left alone (null if it was enhanced).
     """
     path, name = named(photo)
-    wishes = Wishes(enlarge, strength, background, aligned, None if faces is None else tuple(faces), anyway)
+    wishes = Wishes(enlarge, strength, background, aligned, None if faces is None else tuple(faces), anyway, fidelity)
     result = await runs.in_thread(partial(pictures.enhance, sides=False), path, name, wishes, request=request)
     return as_file(result.file), [pictures.as_record(face) for face in result.faces]
 
@@ -170,6 +175,7 @@ async def api_enhance_batch(
     background: bool = True,
     aligned: bool = False,
     anyway: bool = False,
+    fidelity: float | None = None,
 ) -> tuple[gr.FileData, list[dict]]:
     """Enhances several pictures, or zips of pictures.
 
@@ -177,7 +183,7 @@ async def api_enhance_batch(
     remark, e.g. why it could not be enhanced.
     """
     uploads = [named(file) for file in files or [None]]
-    wishes = Wishes(enlarge, strength, background, aligned, anyway=anyway)
+    wishes = Wishes(enlarge, strength, background, aligned, anyway=anyway, fidelity=fidelity)
     archive, records = await runs.in_thread(batch.enhance_batch, uploads, wishes, request=request)
     return as_file(archive), records
 
@@ -237,7 +243,7 @@ def one_picture() -> None:
                 visible=False, elem_id="chooser",
             )  # fmt: skip
             with gr.Accordion("More settings", open=False):
-                strength, background, aligned, anyway = more_settings()
+                settings = more_settings()
             start, stop = buttons("Enhance")
         with gr.Column(min_width=320, scale=2):
             message = gr.HTML(visible=False)
@@ -249,6 +255,7 @@ def one_picture() -> None:
             again = gr.Button("Enhance the sharp ones anyway", visible=False, elem_id="anyway")
             faces = gr.HTML(visible=False, elem_id="faces")
 
+    strength, background, aligned, anyway, _ = settings
     described = [photo, found, enlarge, strength, background, aligned]
     gr.on([enlarge.change, background.change], look, described, note, preprocess=False, **QUICK)
     looked = photo.change(lambda: None, outputs=found, **QUICK).then(look, described, note, preprocess=False, **QUICK)
@@ -261,7 +268,7 @@ def one_picture() -> None:
         event(offer_faces, [photo, which, found], choice, preprocess=False, **QUICK)
     results = [message, slider, faces, again, download]
     photo.change(cleared, None, results, **QUICK)
-    inputs = [photo, enlarge, which, choice, strength, background, aligned, anyway]
+    inputs = [photo, enlarge, which, choice, *settings]
     begun = start.click(begin, outputs=[stop, *results], **QUICK)
     wanted = again.click(lambda: True, outputs=anyway, **QUICK).then(begin, outputs=[stop, *results], **QUICK)
     working = [run(one, stop, show_enhanced, inputs, results, slider) for one in (begun, wanted)]
@@ -278,12 +285,21 @@ def size_of_result() -> gr.Radio:
     return gr.Radio([("Same size", 1), ("2×", 2), ("4×", 4)], value=2, label="Enlarge")
 
 
-def more_settings() -> tuple[gr.Slider, gr.Checkbox, gr.Checkbox, gr.Checkbox]:
+def more_settings() -> tuple[gr.Slider, gr.Checkbox, gr.Checkbox, gr.Checkbox, gr.Slider]:
     return (
         gr.Slider(0, 1, value=1, step=0.05, label="Strength", info="0 keeps the faces, 1 replaces them."),
         gr.Checkbox(True, label="Improve the background too", info="Slower, but all of the picture gets sharper."),
         gr.Checkbox(False, label="This is one face, already cropped", info="A square picture with nothing else."),
         gr.Checkbox(False, label="Enhance sharp faces too", info="They may lose detail."),
+        gr.Slider(
+            0,
+            1,
+            value=pictures.FIDELITY,
+            step=0.05,
+            label="Fidelity",
+            visible=pictures.FIDELITY is not None,
+            info="0 gives the sharpest face, 1 the one nearest to the old one.",
+        ),
     )
 
 

@@ -23,6 +23,7 @@ from previews import LARGEST, data_url, preview
 from wishes import Refused, Stopped, Wishes
 
 from hf_faceenh import EnhancedFace, FaceEnhanceOutput
+from hf_faceenh.enhancing import dial
 from hf_faceenh.faces import FaceChoiceError, Reason
 from hf_faceenh.jobs import result_size, size_of
 from hf_faceenh.likeness import in_words
@@ -70,6 +71,7 @@ AT_STRENGTH_0 = "Left alone: the strength is 0."
 MODEL = os.environ.get("MODEL_ID")
 pipe = load_pipeline(MODEL)
 pipe.set_progress_bar_config(disable=True)
+FIDELITY = dial(pipe.enhancer)  # where visitors find it; `None` where there is no such dial
 heic.register()
 logging.set_verbosity_error()  # not even that a picture holds no face
 ON_CPU = pipe.device.type == "cpu"
@@ -172,7 +174,9 @@ def megapixels(path: Path, name: str) -> float:
 
 
 def check(path: Path, name: str, wishes: Wishes) -> float:
-    """The same; also refuses a picture whose result would be too large."""
+    """The same; also refuses a picture whose result would be too large, and a fidelity where there is no dial."""
+    if wishes.fidelity is not None and FIDELITY is None:
+        raise Refused("The model here has no fidelity to set. Please leave it out.")
     pixels = megapixels(path, name)
     if (result := pixels * wishes.enlarge**2) > RESULT_MEGAPIXELS:
         raise Refused(
@@ -316,6 +320,7 @@ def _settings(wishes: Wishes) -> dict[str, Any]:
         "aligned": wishes.aligned,
         "restore_background": wishes.background,
         "max_face_size": float("inf") if wishes.anyway else None,
+        "fidelity": wishes.fidelity,
     }
 
 

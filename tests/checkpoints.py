@@ -14,10 +14,15 @@ TAPS = torch.tensor([1.0, 3.0, 3.0, 1.0])
 KERNEL = TAPS[:, None] * TAPS[None] / 64
 
 
+def shapes_of(manifest):
+    """Key → shape of every tensor in a published file."""
+    return json.loads((DATA / "manifests" / f"{manifest}.json").read_text())
+
+
 def state_dict_of(manifest):
     """Zeros of the official file's keys and shapes; each tensor stores one number only, so that files are small."""
     state = {}
-    for key, shape in json.loads((DATA / "manifests" / f"{manifest}.json").read_text()).items():
+    for key, shape in shapes_of(manifest).items():
         state[key] = torch.zeros(1).expand(shape)
         if key.endswith(".kernel"):
             state[key] = KERNEL * (4 if "generator" in key else 1)

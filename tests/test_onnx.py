@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,20 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from PIL import Image
-from tiny import SMALL, tiny_enhancer, tiny_pipeline
+from published_models import PUBLISHED, small_model
+from tiny import SMALL, tiny_codeformer, tiny_enhancer, tiny_pipeline
 
 from hf_faceenh import FaceEnhancePipeline, FaceEnhancer, FaceRecognizer, GPENFaceEnhancer, SuperResolver, hub
 from hf_faceenh.batch.run import checksum
 from hf_faceenh.cli import main
+from hf_faceenh.enhancing import enhance
 from hf_faceenh.model_card import model_card
 from hf_faceenh.models.face_network import FaceEnhancerOutput
 from hf_faceenh.models.gpen import gpen_config
 from hf_faceenh.models.recognizer import FaceRecognizerConfig
 from hf_faceenh.onnx.exporting import write_onnx
 from hf_faceenh.onnx.graphs import OPSET
+from hf_faceenh.onnx.networks import load_network
 
 ROOT = Path(__file__).parents[1]
 CELLS = {"architecture": "cells", "num_feat": 4, "num_block": 1, "scales": (2, 4), "denoising": True}
@@ -32,6 +36,7 @@ ENHANCERS = {
     "ours": lambda: FaceEnhancer(**SMALL),
     "ours in patches": lambda: FaceEnhancer(**SMALL | {"sample_size": 64, "patch_size": 2}),
     "GPEN": lambda: GPENFaceEnhancer(**gpen_config(64, style_dim=32, n_mlp=3, narrow=0.03125)),
+    **{name: partial(small_model, name) for name in PUBLISHED},
 }
 SUPER_RESOLVERS = {
     "compact": {"num_feat": 4, "num_conv": 1, "scale": 4, "anti_ringing": True},
@@ -179,6 +184,18 @@ def test_a_component_that_is_passed_stays_torchs(exported, photo):
     pipe = loaded(exported, super_resolver=own, recognizer=None)
     assert pipe.super_resolver is own and pipe.recognizer is None
     assert pipe(photo).images[0].size == (320, 320)
+
+
+def test_the_dial_goes_with_the_enhancer(tmp_path):
+    model = tiny_codeformer()
+    written("enhancer", model, tmp_path)
+    stand_in, faces = load_network(tmp_path, "enhancer"), torch.rand(1, 3, 64, 64)
+    usual, *turned = (enhance(stand_in, faces, fidelity) for fidelity in (None, 0.5, 0.0, 1.0))
+    assert torch.equal(usual, turned[0]) and not torch.allclose(turned[1], turned[2])
+    with torch.no_grad():
+        torch.testing.assert_close(turned[2], enhance(model, faces, 1.0), rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match="fidelity must lie in"):
+        stand_in(faces, fidelity=2)
 
 
 def test_what_onnx_cannot_do_is_refused_in_one_line(exported, tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
-from tiny import REGIONS, tiny_enhancer, tiny_parser, tiny_pipeline
+from tiny import REGIONS, tiny_codeformer, tiny_enhancer, tiny_parser, tiny_pipeline
 
 from hf_faceenh import FaceEnhancePipeline, FaceEnhancer, GPENFaceEnhancer, SuperResolver
 from hf_faceenh.alignment import crop_faces
@@ -377,6 +377,8 @@ def test_half_precision(bundled, photo):
         ({"grain": 0.5, "aligned": True}, "Aligned crops get no grain"),
         ({"denoise": 1.5}, r"denoise must lie in \[0, 1\]"),
         ({"denoise": 0.5, "aligned": True}, "Aligned crops are not denoised"),
+        ({"fidelity": 1.5}, r"fidelity must lie in \[0, 1\]"),
+        ({"fidelity": 0.5}, "enhancer, a FaceEnhancer, has no fidelity to set. Leave fidelity out, or load"),
         ({"output_type": "latent"}, "output_type must be one of pil, deep, np, pt; got 'latent'"),
     ],
 )
@@ -384,6 +386,16 @@ def test_bad_arguments_are_refused_in_one_line(tiny, photo, arguments, message):
     with pytest.raises(ValueError, match=message) as error:
         tiny(photo, **arguments)
     assert "\n" not in str(error.value)
+
+
+def test_fidelity_turns_the_enhancers_dial(bundled, photo):
+    pipe = tiny_pipeline(bundled, enhancer=tiny_codeformer())
+    results = {
+        fidelity: as_array(pipe(photo, upscale=1, max_face_size=np.inf, fidelity=fidelity).images[0])
+        for fidelity in (None, 0.5, 0, 1)
+    }
+    assert (results[None] == results[0.5]).all()
+    assert (results[0] != results[1]).any()
 
 
 def test_the_progress_bar_counts_faces_and_tiles(tiny, photo, capfd):

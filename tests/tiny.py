@@ -3,7 +3,7 @@
 import torch
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-from hf_faceenh import FaceEnhancePipeline, FaceEnhancer, SuperResolver
+from hf_faceenh import CodeFormerFaceEnhancer, FaceEnhancePipeline, FaceEnhancer, SuperResolver
 
 REGIONS = "background skin nose l_eye r_eye l_brow r_brow mouth u_lip l_lip".split()
 # A FaceEnhancer's config with enough channels to be reduced.
@@ -26,6 +26,19 @@ def tiny_enhancer(size: int = 256) -> FaceEnhancer:
         constant_channels=4,
         decoder_channels=[[4, 4]] * resolutions,
     )
+
+
+def tiny_codeformer(size: int = 64) -> CodeFormerFaceEnhancer:
+    torch.manual_seed(0)
+    return CodeFormerFaceEnhancer(
+        sample_size=size,
+        channels=(32, 32),
+        code_channels=8,
+        codes=16,
+        width=8,
+        layers=1,
+        fused_resolutions=(size,),
+    ).eval()
 
 
 def tiny_parser(names: list[str] = REGIONS, **config) -> SegformerForSemanticSegmentation:

@@ -12,12 +12,22 @@ from pathlib import Path
 from diffusers.models.modeling_utils import ModelMixin
 from transformers import PreTrainedModel
 
-from hf_faceenh.convert import centerface, dlib, gpen, mobilenet, real_esrgan, unsupported
+from hf_faceenh.convert import (
+    centerface,
+    codeformer,
+    dlib,
+    gfpgan,
+    gpen,
+    mobilenet,
+    real_esrgan,
+    restoreformer,
+    unsupported,
+)
 from hf_faceenh.convert.architecture import Architecture, ConversionError, StateDict, listed
 from hf_faceenh.convert.reading import read_state_dict
 from hf_faceenh.files import written_whole
 
-FAMILIES = (gpen, real_esrgan, mobilenet, centerface, dlib)
+FAMILIES = (gpen, gfpgan, codeformer, restoreformer, real_esrgan, mobilenet, centerface, dlib)
 ARCHITECTURES: tuple[Architecture, ...] = tuple(kind for family in FAMILIES for kind in family.ARCHITECTURES)
 PREFIXES = ("module.", "generator.", "vqvae.")  # under which training frameworks keep a network among others
 
@@ -29,9 +39,9 @@ def load_published(source: str | Path) -> ModelMixin | PreTrainedModel:
 
     Args:
         source: a `.pth`, `.safetensors`, `.onnx` or `.dat` file of one of `ARCHITECTURES`: GPEN's generators and
-            discriminators of every size, Real-ESRGAN's RRDB (also ESRGAN's, of which the names are older) and compact
-            networks, torchvision's MobileNetV2, CenterFace as ONNX, or dlib's face recognition ResNet in dlib's own
-            format.
+            discriminators of every size, GFPGAN, CodeFormer, RestoreFormer and RestoreFormer++, Real-ESRGAN's RRDB
+            (also ESRGAN's, of which the names are older) and compact networks, torchvision's MobileNetV2, CenterFace
+            as ONNX, or dlib's face recognition ResNet in dlib's own format.
 
     Raises:
         ConversionError: for a file that is none of these, whole and complete.

@@ -27,15 +27,20 @@ class Architecture:
         build: makes our model from the state dict: of the sizes that the shapes show, with the licence in its config.
         places: says for every published key what becomes of it: the name of our parameter; the constant that it
             must hold, which we do not store; or `None` where we do not need it.
+        unneeded: pattern that matches the beginning of the keys that may be there or not, and that nothing reads.
     """
 
     name: str
     signature: str
     build: Callable[[StateDict], ModelMixin | PreTrainedModel]
     places: Callable[[torch.nn.Module], Places]
+    unneeded: str | None = None
 
     def recognizes(self, state: StateDict) -> bool:
         return any(re.match(self.signature, key) for key in state)
+
+    def _leaves_out(self, key: str) -> bool:
+        return self.unneeded is not None and re.match(self.unneeded, key) is not None
 
     def load(self, state: StateDict) -> ModelMixin | PreTrainedModel:
         """The model that `state` makes, in evaluation mode. Takes the tensors over without a copy where it can.
@@ -48,12 +53,12 @@ class Architecture:
                 model = self.build(state)
         except ConversionError:
             raise
-        except (ValueError, IndexError) as error:  # of the model, or of a tensor with too few dimensions
+        except (ValueError, IndexError, ArithmeticError) as error:  # of the model, or of a tensor's dimensions
             raise ConversionError("its shapes make no such network") from error
         places = self.places(model)
         if missing := [key for key in places if key not in state]:
             raise ConversionError(f"keys are missing: {listed(missing)}")
-        if left_over := [key for key in state if key not in places]:
+        if left_over := [key for key in state if key not in places and not self._leaves_out(key)]:
             raise ConversionError(f"keys are left over: {listed(left_over)}")
         model.load_state_dict(_placed(state, places, model.state_dict()), strict=True, assign=True)
         return model.eval()
@@ -69,6 +74,14 @@ def _placed(state: StateDict, places: Places, ours: StateDict) -> StateDict:
                 raise ConversionError(f"{key} is not the constant that the network is defined with")
         elif place is not None:
             expected = ours[place]
+            if 0 in tensor.shape:
+                raise ConversionError(f"{key} has the shape {list(tensor.shape)}, which holds nothing")
+            if not tensor.is_floating_point() and expected.is_floating_point():
+                raise ConversionError(
+                    f"{key} is of the kind {str(tensor.dtype).removeprefix('torch.')}, expected floats"
+                )
+            if not tensor.isfinite().all():
+                raise ConversionError(f"{key} holds values that are not finite numbers; download the file again")
             if _without_ones(tensor) != _without_ones(expected):
                 raise ConversionError(f"{key} has the shape {list(tensor.shape)}, expected {list(expected.shape)}")
             placed[place] = tensor.reshape(expected.shape).to(expected.dtype).contiguous()

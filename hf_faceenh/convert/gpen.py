@@ -104,6 +104,6 @@ def _discriminator_places(model: FaceDiscriminator) -> Places:
 
 
 ARCHITECTURES = (
-    Architecture("GPEN", r"ecd\d+\.|generator\.(input|style|to_rgb)", _build_gpen, _gpen_places),
+    Architecture("GPEN", r"ecd\d+\.|generator\.(input|style|convs|conv1|to_rgb)", _build_gpen, _gpen_places),
     Architecture("GPEN discriminator", r"convs\.\d+\.conv[12]\.", _build_discriminator, _discriminator_places),
 )

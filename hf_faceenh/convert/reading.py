@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+import zipfile
 from pathlib import Path
 
 import safetensors.torch
@@ -12,6 +13,7 @@ from hf_faceenh.convert.architecture import ConversionError, StateDict
 from hf_faceenh.convert.dlib_file import read_dlib
 from hf_faceenh.files import why_unreadable
 
+MOST_VALUES = 2**29  # that a file may declare; the largest network that is known has a sixth of that
 # The entries in which published files keep the state dict, best first.
 WRAPPERS = ("g_ema", "params_ema", "params", "state_dict", "model")
 
@@ -28,10 +30,24 @@ def read_state_dict(source: Path) -> StateDict:
         raise ConversionError(reason)
     if source.stat().st_size == 0:
         raise ConversionError("the file is empty; download it again")
-    return READERS.get(source.suffix, _read_pytorch)(source)
+    state = READERS.get(source.suffix, _read_pytorch)(source)
+    _check(state)
+    return state
+
+
+def _check(state: StateDict) -> None:
+    """Whether these are names and plain tensors, before anything is computed with them."""
+    if not all(isinstance(key, str) for key in state):
+        raise ConversionError("the names of its weights are not text; download it again")
+    for key, tensor in state.items():
+        if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
+            raise ConversionError(f"{key} is no plain tensor (sparse, quantised or without values)")
+    if (values := sum(tensor.numel() for tensor in state.values())) > MOST_VALUES:  # a few bytes can declare many
+        raise ConversionError(f"it declares {values:.1e} values, more than any network that is known here has")
 
 
 def _read_pytorch(source: Path) -> StateDict:
+    _check_archive(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles that PyTorch did not write: they are refused below
@@ -43,6 +59,19 @@ def _read_pytorch(source: Path) -> StateDict:
     except Exception as error:  # torch.load documents none: RuntimeError, EOFError, KeyError, … by the damage
         raise ConversionError("the file is truncated or not a PyTorch checkpoint; download it again") from error
     return _unwrapped(content)
+
+
+def _check_archive(source: Path) -> None:
+    """PyTorch stores tensors as they are; a file that unpacks to more than it has was not written by it."""
+    if not zipfile.is_zipfile(source):
+        return
+    try:
+        with zipfile.ZipFile(source) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except zipfile.BadZipFile as error:
+        raise ConversionError("the file is truncated or not a PyTorch checkpoint; download it again") from error
+    if unpacked > 2 * source.stat().st_size:
+        raise ConversionError(f"the file unpacks to {unpacked / 1e6:.0f} MB; PyTorch packs nothing")
 
 
 def _unwrapped(content: object) -> StateDict:

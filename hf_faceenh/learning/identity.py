@@ -5,7 +5,8 @@ from pathlib import Path
 from torch import nn
 
 from hf_faceenh.models import FaceRecognizer
-from hf_faceenh.models.auto import read_transformers, refuse_gaps
+from hf_faceenh.models.auto import read_transformers
+from hf_faceenh.models.soundness import refuse_gaps
 from hf_faceenh.recognition import (
     align_for_recognizer,
     check_recognizer,

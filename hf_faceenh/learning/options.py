@@ -33,8 +33,8 @@ class TrainingOptions:
         init: enhancer to start from (folder or Hub name) instead of random weights.
         grow: go on from `init` with faces so many times as large, which it then reads and writes in squares of pixels.
         enhancer: arguments of a new FaceEnhancer.
-        teacher: enhancer (folder or Hub name) whose features the distillation loss follows, whose images the imitation
-            loss.
+        teacher: enhancer (folder or Hub name, or one that `hf-faceenh models` lists) whose features the distillation
+            loss follows, whose images the imitation loss.
         recognizer: face recognizer (folder or Hub name) for the similarity loss and the quality of a layer.
         perceptual_backbone: transformers vision model (folder or Hub name) for the perceptual loss and the projected
             discriminator.

@@ -6,27 +6,38 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 from transformers import AutoModel, PreTrainedModel
 
 from hf_faceenh.errors import one_line
+from hf_faceenh.fetching import fetch, is_published
 from hf_faceenh.files import refuse_file
+from hf_faceenh.models.codeformer import CodeFormerFaceEnhancer
 from hf_faceenh.models.enhancer import FaceEnhancer
+from hf_faceenh.models.gfpgan import GFPGANFaceEnhancer
 from hf_faceenh.models.gpen import GPENFaceEnhancer
+from hf_faceenh.models.restoreformer import RestoreFormerFaceEnhancer
 
-ENHANCERS = {"FaceEnhancer": FaceEnhancer, "GPENFaceEnhancer": GPENFaceEnhancer}
+ENHANCERS = {
+    kind.__name__: kind
+    for kind in (
+        FaceEnhancer, GPENFaceEnhancer, GFPGANFaceEnhancer, CodeFormerFaceEnhancer, RestoreFormerFaceEnhancer,
+    )
+}  # fmt: skip
 
 
-def load_enhancer(name: str | Path, **kwargs) -> FaceEnhancer | GPENFaceEnhancer:
-    """The enhancer of a folder or Hub repository, or of the pipeline in it.
+def load_enhancer(name: str | Path, **kwargs) -> ModelMixin:
+    """The enhancer of a folder or Hub repository, or of the pipeline in it; or a published one.
 
     Args:
-        name: folder or Hub name.
+        name: folder or Hub name, or one that `hf-faceenh models` lists.
         kwargs: for `from_pretrained`.
 
     Raises:
         ValueError, OSError: in one line, where there is none or it is not complete.
     """
     refuse_file(name)
+    name = fetch(name) if is_published(name) else name
     folder = Path(name)
     if (folder / "enhancer" / "config.json").is_file():
         name = folder / "enhancer"
@@ -40,9 +51,7 @@ def load_enhancer(name: str | Path, **kwargs) -> FaceEnhancer | GPENFaceEnhancer
     if kind not in ENHANCERS:
         raise ValueError(f"{name} holds a {kind or 'model of another kind'}; expected {' or '.join(ENHANCERS)}.")
     with loading("enhancer", name):
-        model, report = ENHANCERS[kind].from_pretrained(name, output_loading_info=True, **kwargs)
-    refuse_gaps("enhancer", name, report["missing_keys"])
-    return model
+        return ENHANCERS[kind].from_pretrained(name, **kwargs)
 
 
 def load_transformers(option: str, name: str | Path | None) -> PreTrainedModel | None:
@@ -78,15 +87,6 @@ def read_transformers(what: str, name: str | Path, unreadable: str) -> tuple[Pre
     return model, report["missing_keys"]
 
 
-def refuse_gaps(what: str, name: str | Path, missing: Collection[str]) -> None:
-    """
-    Raises:
-        ValueError: where weights are missing, which the libraries would leave random or not there at all.
-    """
-    if missing:
-        raise ValueError(f"{name} lacks weights of its {what}: {', '.join(sorted(missing)[:3])}, …")
-
-
 @contextlib.contextmanager
 def loading(what: str, name: str | Path, unreadable: str | None = None) -> Iterator[None]:
     """Turns what the libraries raise into one line: an OSError where `name` is not there, else a ValueError."""
@@ -94,6 +94,8 @@ def loading(what: str, name: str | Path, unreadable: str | None = None) -> Itera
         yield
     except Exception as error:  # diffusers and transformers document none, and raise a dozen kinds
         reason = one_line(error, 200)
+        if reason.startswith(str(name)):  # it says what is wrong with it: see `soundness`
+            raise ValueError(reason) from error
         if not Path(name).is_dir():
             raise OSError(f"There is no {what} {name}, neither a folder nor on the Hub: {reason}") from error
         raise ValueError(f"{unreadable or f'{name} holds no {what} that can be loaded'}: {reason}") from error

@@ -12,6 +12,7 @@ from torch import nn
 
 from hf_faceenh.models.detection import CELL, FaceDetections, FaceDetectorOutput, faces_at, non_maximum_suppression
 from hf_faceenh.models.looking import closer_looks, look_again, look_closer, united
+from hf_faceenh.models.soundness import SoundWeights
 
 STRIDE = 32  # of the deepest feature: forward needs sides that are multiples of it
 PATCH_BATCH = 64  # patches that go through the network at once
@@ -54,7 +55,7 @@ def check_pictures(sample: torch.Tensor) -> None:
         )
 
 
-class FaceDetector(ModelMixin, ConfigMixin):
+class FaceDetector(SoundWeights, ModelMixin, ConfigMixin):
     """Finds faces: `[B, 3, H, W]` RGB in [0, 1] → heads (`forward`); one picture of any size → faces (`detect`).
 
     CenterFace (Xu et al. 2019): MobileNetV2 features at strides 4, 8, 16 and 32, added from the deepest up, and four

@@ -15,6 +15,7 @@ from .face_network import check_faces
 from .gpen import published_channels
 from .layers import EqualizedConv2d, EqualizedLinear
 from .precision import at_least_float32
+from .soundness import SoundWeights
 
 
 @dataclass
@@ -64,7 +65,7 @@ def append_minibatch_deviation(hidden: torch.Tensor) -> torch.Tensor:
     return torch.cat([hidden, deviation.expand(len(hidden), 1, *hidden.shape[2:])], dim=1)
 
 
-class FaceDiscriminator(ModelMixin, ConfigMixin):
+class FaceDiscriminator(SoundWeights, ModelMixin, ConfigMixin):
     """Tells sharp photographs of faces from enhanced ones: `[B, 3, S, S]` RGB in [-1, 1] → one number per face.
 
     `discriminator_config` gives the config of a published size; the defaults go with GPEN-BFR-512.

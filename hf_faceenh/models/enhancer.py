@@ -14,6 +14,7 @@ from .checkpointing import checkpointed
 from .face_network import ThreeNetworks, check_resolutions
 from .layers import SLOPE
 from .precision import PictureConv2d, at_least_float32, map_dtype
+from .soundness import SoundWeights
 
 
 class ConvolutionalNetwork(nn.Module):
@@ -129,15 +130,14 @@ class GeneratingNetwork(nn.Module):
         return second(first(hidden, attribute, noise), attribute)
 
     def forward(self, noise_features: Sequence[torch.Tensor], attribute: torch.Tensor) -> torch.Tensor:
-        hidden = self.constant.repeat(
-            attribute.shape[0], 1, 1, 1
-        )  # a copy: FlopCounterMode takes no view of a parameter
+        # A copy: FlopCounterMode takes no view of a parameter.
+        hidden = self.constant.repeat(attribute.shape[0], 1, 1, 1)
         for stage, noise in zip(self.stages, reversed(noise_features), strict=True):
             hidden = checkpointed(self, self._stage, stage, hidden, noise, attribute)
         return F.pixel_shuffle(self.to_rgb(hidden), self.patch_size)
 
 
-class FaceEnhancer(ThreeNetworks, ModelMixin, ConfigMixin):
+class FaceEnhancer(ThreeNetworks, SoundWeights, ModelMixin, ConfigMixin):
     """Restores aligned faces: `[B, 3, S, S]` RGB in [-1, 1] → the same, sharper.
 
     The structure is that of GPEN (Yang et al. 2021: noise features and an attribute feature from the degraded face

@@ -56,6 +56,40 @@ def check_resolutions(
             )
 
 
+def check_stages(decoder_channels: Sequence[Sequence[int]]) -> None:
+    """Raises a `ValueError` unless StyleGAN2's generator has one convolution at 4×4 and two at all that follow."""
+    if [len(counts) for counts in decoder_channels] != [1] + [2] * (len(decoder_channels) - 1):
+        raise ValueError(
+            f"decoder_channels needs one entry at 4×4 and two at every other resolution; got {decoder_channels}."
+        )
+
+
+def check_halvings(sample_size: int, channels: Sequence[int]) -> int:
+    """The side of the last of as many maps as `channels` has entries, each half as large as the one before.
+
+    Raises:
+        ValueError: unless `sample_size` can be halved so often.
+    """
+    side = sample_size >> (len(channels) - 1)
+    if side < 1 or side << (len(channels) - 1) != sample_size:
+        raise ValueError(f"sample_size must be a multiple of {1 << (len(channels) - 1)}; got {sample_size}.")
+    return side
+
+
+def check_fidelity(fidelity: float) -> None:
+    """Raises a `ValueError` unless it lies in [0, 1]."""
+    if not 0 <= fidelity <= 1:
+        raise ValueError(f"fidelity must lie in [0, 1]; got {fidelity!r}.")
+
+
+def face_output(
+    image: torch.Tensor, sample: torch.Tensor, return_dict: bool
+) -> FaceEnhancerOutput | tuple[torch.Tensor]:
+    """What an enhancer without features returns: `image` in the number type of the faces given, `sample`."""
+    output = FaceEnhancerOutput(sample=image.contiguous().to(sample.dtype))
+    return output if return_dict else output.to_tuple()
+
+
 class ThreeNetworks:
     """The forward pass of an enhancer made of GPEN's three networks, which the model builds: `convolutional_network`
     (face → noise features), `mapping_network` (the last of them → attribute feature) and `generating_network` (both →

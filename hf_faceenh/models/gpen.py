@@ -9,8 +9,9 @@ from torch import nn
 
 from .channels import ChannelGroup, Slice, constant_group, layer_outputs
 from .checkpointing import checkpointed
-from .face_network import ThreeNetworks, check_resolutions
+from .face_network import ThreeNetworks, check_resolutions, check_stages
 from .layers import EqualizedConv2d, EqualizedLinear, PixelNorm, StyledConv2d, ToRGB, Upsample
+from .soundness import SoundWeights
 
 
 def published_channels(size: int, channel_multiplier: int, narrow: float) -> dict[int, int]:
@@ -118,7 +119,7 @@ class GPENGeneratingNetwork(nn.Module):
         return image
 
 
-class GPENFaceEnhancer(ThreeNetworks, ModelMixin, ConfigMixin):
+class GPENFaceEnhancer(ThreeNetworks, SoundWeights, ModelMixin, ConfigMixin):
     """Restores aligned faces with GPEN's published network: `[B, 3, S, S]` RGB in [-1, 1] → the same, sharper.
 
     For published checkpoints (`hf_faceenh.convert`) and as a teacher. `gpen_config` gives the config of a published
@@ -148,10 +149,7 @@ class GPENFaceEnhancer(ThreeNetworks, ModelMixin, ConfigMixin):
     ):  # fmt: skip
         super().__init__()
         check_resolutions(sample_size, encoder_channels, decoder_channels)
-        if [len(counts) for counts in decoder_channels] != [1] + [2] * (len(decoder_channels) - 1):
-            raise ValueError(
-                f"decoder_channels needs one entry at 4×4 and two at every other resolution; got {decoder_channels}."
-            )
+        check_stages(decoder_channels)
         noise_channels = encoder_channels[::-1]
         self.convolutional_network = GPENConvolutionalNetwork(encoder_channels)
         self.mapping_network = GPENLinearMappingNetwork(16 * noise_channels[0], mapping_channels)

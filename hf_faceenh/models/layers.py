@@ -1,4 +1,4 @@
-"""The building blocks of StyleGAN2 (Karras et al. 2020) that GPEN's generator and discriminator share.
+"""The building blocks of StyleGAN2 (Karras et al. 2020) that GPEN's generator and discriminator, and GFPGAN, share.
 
 All convolutions and linear layers have an *equalised learning rate*: the stored weights are N(0, 1) and are scaled by
 1/√fan_in where they are used. The activation is leaky ReLU with slope 0.2, times √2; because it is positively
@@ -128,6 +128,35 @@ class EqualizedConv2d(nn.Module):
         return F.leaky_relu(F.conv2d(hidden, weight, bias, self.stride, self.padding), SLOPE, inplace=True)
 
 
+def demodulation(weight: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
+    """Weights `[O, I, 3, 3]`, modulation `[B, I]` → 1/√(Σ(w·s)² + 1e-8) `[B, O]`, in float32: a sum of thousands of
+    squares leaves half precision's range. Autocast would compute both products in half precision."""
+    with without_autocast(modulation):
+        weight = at_least_float32(weight)
+        energy = torch.einsum("oihw,oihw->oi", weight, weight)
+        return torch.rsqrt(at_least_float32(modulation).square() @ energy.T + 1e-8)
+
+
+def modulated_rgb(
+    hidden: torch.Tensor, weight: torch.Tensor, modulation: torch.Tensor, bias: torch.Tensor
+) -> torch.Tensor:
+    """`[B, I, r, r]` → `[B, 3, r, r]`, at least float32: a 1×1 convolution with weights `[3, I]`, modulated by
+    `[B, I]`."""
+    # One small matrix per sample: cheaper than scaling the map. Pixels are the rows, as they lie in memory.
+    image = torch.bmm(hidden.flatten(2).mT, (weight * modulation[:, None]).mT)
+    image = at_least_float32(image) + at_least_float32(bias)
+    return image.mT.unflatten(2, hidden.shape[2:])
+
+
+def feature_transform(channels: int) -> nn.Sequential:
+    """The scale or the shift of a spatial feature transform (Wang et al. 2018): `[B, channels, r, r]` → the same."""
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 3, padding=1),
+        nn.LeakyReLU(SLOPE, inplace=True),
+        nn.Conv2d(channels, channels, 3, padding=1),
+    )
+
+
 class StyledConv2d(nn.Module):
     """A 3×3 convolution modulated by a style, then GPEN's concatenated noise feature, bias and activation.
 
@@ -158,7 +187,7 @@ class StyledConv2d(nn.Module):
             style: `[B, style_dim]`.
         """
         modulation = self.modulation(style) / math.sqrt(self.weight[0].numel())
-        demodulation = self._demodulation(modulation)
+        gains = demodulation(self.weight, modulation)
 
         # A compiler fuses the arithmetic itself, and cannot write into a map whose channels are innermost.
         in_place = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
@@ -170,20 +199,12 @@ class StyledConv2d(nn.Module):
             hidden = self.blur(F.conv_transpose2d(hidden, self.weight.transpose(0, 1), stride=2))
 
         hidden = torch.cat([hidden, noise], dim=1)
-        gain = torch.cat([demodulation, self.noise_weight.expand(style.shape[0], noise.shape[1])], dim=1)
+        gain = torch.cat([gains, self.noise_weight.expand(style.shape[0], noise.shape[1])], dim=1)
         # In the map's number type: a float32 operand, such as autocast leaves, would make the map float32.
         gain = (ACTIVATION_GAIN * gain[:, :, None, None]).to(hidden.dtype)
         bias = (ACTIVATION_GAIN * self.bias[None, :, None, None]).to(hidden.dtype)
         hidden = torch.addcmul(bias, hidden, gain, out=hidden) if in_place else torch.addcmul(bias, hidden, gain)
         return F.leaky_relu(hidden, SLOPE, inplace=True)
-
-    def _demodulation(self, modulation: torch.Tensor) -> torch.Tensor:
-        """`[B, in_channels]` → 1/√(Σ(w·s)² + 1e-8) `[B, out_channels]`, in float32: a sum of thousands of squares
-        leaves half precision's range. Autocast would compute both products in half precision."""
-        with without_autocast(modulation):
-            weight = at_least_float32(self.weight)
-            energy = torch.einsum("oihw,oihw->oi", weight, weight)
-            return torch.rsqrt(at_least_float32(modulation).square() @ energy.T + 1e-8)
 
 
 class ToRGB(nn.Module):
@@ -199,7 +220,4 @@ class ToRGB(nn.Module):
 
     def forward(self, hidden: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
         modulation = self.modulation(style) / math.sqrt(self.weight.shape[1])
-        # One small matrix per sample: cheaper than scaling the map. Pixels are the rows, as they lie in memory.
-        image = torch.bmm(hidden.flatten(2).mT, (self.weight * modulation[:, None]).mT)
-        image = at_least_float32(image) + at_least_float32(self.bias)
-        return image.mT.unflatten(2, hidden.shape[2:])
+        return modulated_rgb(hidden, self.weight, modulation, self.bias)

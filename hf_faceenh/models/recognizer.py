@@ -9,6 +9,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from hf_faceenh.models.soundness import SoundWeights
+
 
 @dataclass
 class FaceRecognizerOutput(ModelOutput):
@@ -108,7 +110,7 @@ def filled_up(hidden: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     return F.pad(hidden, [pad for side in reversed(lacking) for pad in (0, side)]) if any(lacking) else hidden
 
 
-class FaceRecognizer(PreTrainedModel):
+class FaceRecognizer(SoundWeights, PreTrainedModel):
     """Tells whose face it is: aligned faces → embeddings. dlib's 29-layer ResNet (King 2017): two embeddings less than
     0.6 apart are taken for one person. `hf-faceenh convert` makes it from dlib's file.
     """

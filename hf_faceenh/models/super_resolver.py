@@ -13,6 +13,7 @@ from torch import nn
 from .checkpointing import checkpointed
 from .layers import SLOPE
 from .precision import PictureConv2d, at_least_float32, map_dtype
+from .soundness import SoundWeights
 
 ARCHITECTURES = ("cells", "compact", "residual", "rrdb")
 SCALES = (1, 2, 4)
@@ -106,7 +107,7 @@ def compact_layers(num_feat: int, num_conv: int, scale: int) -> nn.ModuleList:
     return nn.ModuleList([*layers, nn.Conv2d(num_feat, 3 * scale**2, 3, padding=1)])
 
 
-class SuperResolver(ModelMixin, ConfigMixin):
+class SuperResolver(SoundWeights, ModelMixin, ConfigMixin):
     """Upscales pictures by `config.scale`: `[B, 3, H, W]` RGB in [0, 1] → `[B, 3, sH, sW]`, any H, W ≥ 1.
 
     The modules of "compact" and "rrdb" have the key names of the published state dicts: those of `SRVGGNetCompact`

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from hf_faceenh.enhancing import dial
+
 OPSET = 17  # of 2022, so that runtimes other than onnxruntime know it as well
 VARIANTS = {None: torch.float32, "fp16": torch.float16}  # what diffusers calls a file's precision → number type
 Shape = tuple[int | str, ...]  # a side that may have any length has a name
@@ -52,12 +54,12 @@ def graphs_of(components: Mapping[str, Any]) -> dict[str, list[Graph]]:
 def _enhancer(network: nn.Module) -> list[Graph]:
     side = network.config.sample_size
     faces = ("batch", 3, side, side)
-    dial = {} if getattr(network.config, "fidelity", None) is None else {"fidelity": DIAL}
-    return [Graph("model", _enhance, {"sample": faces} | dial, {"enhanced": faces})]
+    turned = {} if dial(network) is None else {"fidelity": DIAL}
+    return [Graph("model", _enhance, {"sample": faces} | turned, {"enhanced": faces})]
 
 
-def _enhance(network: nn.Module, sample: torch.Tensor, **dial: torch.Tensor) -> tuple[torch.Tensor]:
-    return (network(sample.to(network.dtype), **dial).sample.float(),)
+def _enhance(network: nn.Module, sample: torch.Tensor, **turned: torch.Tensor) -> tuple[torch.Tensor]:
+    return (network(sample.to(network.dtype), **turned).sample.float(),)
 
 
 def _parser(network: nn.Module) -> list[Graph]:
@@ -89,21 +91,21 @@ def _embed(network: nn.Module, pixel_values: torch.Tensor) -> tuple[torch.Tensor
 
 
 def _super_resolver(network: nn.Module) -> list[Graph]:
-    dial = {"denoise": DIAL} if network.config.denoising else {}
+    turned = {"denoise": DIAL} if network.config.denoising else {}
     return [
         Graph(
             scaled(scale),
             partial(_upscale, scale),
-            {"sample": PICTURES} | dial,
+            {"sample": PICTURES} | turned,
             {"upscaled": ("batch", 3, f"{scale}*height", f"{scale}*width")},
         )
         for scale in network.scales
     ]
 
 
-def _upscale(scale: int, network: nn.Module, sample: torch.Tensor, **dial: torch.Tensor) -> tuple[torch.Tensor]:
+def _upscale(scale: int, network: nn.Module, sample: torch.Tensor, **turned: torch.Tensor) -> tuple[torch.Tensor]:
     # As the pipeline does: pictures are float32, whatever the network computes in.
-    return (network(sample, scale=scale, **dial).sample,)
+    return (network(sample, scale=scale, **turned).sample,)
 
 
 GRAPHS = {

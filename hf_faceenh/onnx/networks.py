@@ -13,6 +13,7 @@ from transformers import AutoConfig
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from hf_faceenh import models
+from hf_faceenh.enhancing import dial
 from hf_faceenh.errors import one_line
 from hf_faceenh.models import (
     FaceDetector,
@@ -23,7 +24,8 @@ from hf_faceenh.models import (
     SuperResolverOutput,
 )
 from hf_faceenh.models.detector import check_pictures
-from hf_faceenh.models.face_network import check_faces
+from hf_faceenh.models.face_network import check_faces, check_fidelity
+from hf_faceenh.models.soundness import check_folder
 from hf_faceenh.onnx.graphs import file_name, scaled
 
 if TYPE_CHECKING:
@@ -114,9 +116,11 @@ class OnnxFaceEnhancer(OnnxNetwork):
 
     def forward(self, sample: torch.Tensor, fidelity: float | None = None) -> FaceEnhancerOutput:
         check_faces(self, sample)
-        usual = getattr(self.config, "fidelity", None)  # of an enhancer with that dial
-        dial = {} if usual is None else {"fidelity": usual if fidelity is None else fidelity}
-        return FaceEnhancerOutput(sample=self.compute("model", sample=sample, **dial)[0])
+        turned = {}
+        if dial(self) is not None:
+            turned["fidelity"] = dial(self) if fidelity is None else fidelity
+            check_fidelity(turned["fidelity"])
+        return FaceEnhancerOutput(sample=self.compute("model", sample=sample, **turned)[0])
 
 
 class OnnxFaceParser(OnnxNetwork):
@@ -184,8 +188,10 @@ def load_network(folder: Path, role: str, variant: str | None = None) -> OnnxNet
         variant: "fp16" for the files in half precision.
 
     Raises:
+        ValueError: for a config that no network here has.
         OSError: where files are missing or damaged.
     """
+    check_folder(folder / role)
     config = config_of(folder / role)
     names = [scaled(scale) for scale in config.scales or [config.scale]] if role == "super_resolver" else ["model"]
     files = [folder / role / file_name(name, variant) for name in names]

@@ -27,6 +27,7 @@ PARAMETERS = {
     "max_faces": int,
     "detection_threshold": float,
     "identity_limit": float,
+    "fidelity": float,
 }
 LARGEST_RESULT = 100_000_000  # pixels; more would need more memory than an endpoint has
 

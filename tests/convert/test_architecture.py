@@ -1,8 +1,11 @@
 """Loading is strict, and says what does not fit."""
 
+import re
+
 import pytest
 import torch
-from checkpoints import KERNEL, golden, refused, saved, state_dict_of, without
+from checkpoints import KERNEL, golden, refused, saved, without
+from published_models import PUBLISHED
 
 from hf_faceenh.convert import ConversionError, load_published
 
@@ -44,5 +47,17 @@ def test_names_what_is_wrong(change, match, tmp_path):
     refused(saved(change(golden()), tmp_path / "damaged.pth"), tmp_path / "out", match)
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_key_of_a_family_is_needed_and_no_other_allowed(name, tmp_path):
+    architecture, make = PUBLISHED[name]
+    state = make()
+    for key in list(architecture.places(architecture.load(state)))[::29]:
+        with pytest.raises(ConversionError, match=re.escape(key)):
+            architecture.load(without(state, key))
+    extra = saved(state | {"extra.weight": torch.zeros(1)}, tmp_path / "extra.pth")
+    refused(extra, tmp_path / "out", "left over: extra.weight")
+
+
 def test_foreign_network(tmp_path):
-    refused(saved(state_dict_of("GFPGANv1.4"), tmp_path / "GFPGANv1.4.pth"), tmp_path / "out", "unknown network")
+    state = {f"layers.0.residual_group.blocks.0.{name}": torch.zeros(1) for name in ("norm1.weight", "norm1.bias")}
+    refused(saved(state, tmp_path / "swinir.pth"), tmp_path / "out", "unknown network")

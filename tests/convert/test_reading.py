@@ -3,7 +3,9 @@
 import io
 import os
 import pickle
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 from checkpoints import golden, refused, saved
@@ -111,3 +113,49 @@ def test_onnx_file_that_names_another_file(place, tmp_path, monkeypatch):
     source.write_bytes(onnx.helper.make_model(graph).SerializeToString())
     monkeypatch.chdir(tmp_path)
     refused(source, tmp_path / "out", "values of neck.deconv_layers.0.conv.weight are in another file, which was not")
+
+
+def with_first(state, change):
+    key = next(iter(state))
+    return state | {key: change(state[key])}
+
+
+@pytest.mark.parametrize(
+    "change, match",
+    [
+        (lambda weight: weight * float("nan"), "not finite numbers"),
+        (lambda weight: weight.to(torch.complex64), "of the kind complex64, expected floats"),
+        (lambda weight: weight.to(torch.int8), "of the kind int8, expected floats"),
+        (lambda weight: weight.to_sparse(), "no plain tensor"),
+        (lambda weight: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8), "no plain tensor"),
+        (lambda weight: weight.to("meta"), "no plain tensor"),
+        (lambda weight: weight[:0], "which holds nothing"),
+        (lambda weight: torch.zeros(1).expand(60_000, 60_000), "declares 3.6e"),
+    ],
+)
+def test_tensors_that_are_no_weights(change, match, tmp_path):
+    source = saved(with_first(golden("srvgg_x4"), change), tmp_path / "network.pth")
+    refused(source, tmp_path / "out", match)
+
+
+def test_a_file_that_unpacks_to_much_more(tmp_path):
+    """A zip that PyTorch would read, if there were the memory."""
+    saved({"params": {"body.0.weight": torch.zeros(1_000_000)}}, tmp_path / "plain.pth")
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain:
+        with zipfile.ZipFile(tmp_path / "packed.pth", "w", zipfile.ZIP_DEFLATED) as packed:
+            for entry in plain.infolist():
+                packed.writestr(entry.filename, plain.read(entry))
+    refused(tmp_path / "packed.pth", tmp_path / "out", "unpacks to 4 MB; PyTorch packs nothing")
+
+
+def test_onnx_names_that_are_not_text(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    weight = onnx.numpy_helper.from_array(np.zeros(4, np.float32), "NAMES")
+    graph = onnx.helper.make_graph([], "network", [], [], initializer=[weight])
+    content = onnx.helper.make_model(graph).SerializeToString().replace(b"NAMES", b"\xff\xfe\xfd\xfc\xfb")
+    (tmp_path / "network.onnx").write_bytes(content)
+    refused(tmp_path / "network.onnx", tmp_path / "out", "names of its weights are not text|not an ONNX file")
+
+
+def test_a_device_is_no_file(tmp_path):
+    refused("/dev/zero", tmp_path / "out", "a device or a pipe, not a file")

@@ -118,7 +118,7 @@ def test_load_recognizer(tmp_path):
     tiny_enhancer(16).save_pretrained(tmp_path / "enhancer")
     (tmp_path / "file.dat").write_bytes(b"")
     for name, message in {
-        "good": "lacks weights of its recognizer: stages.1.1",
+        "good": "lacks weights of its FaceRecognizer: stages.1.1",
         "other": "MobileNetV2Model is no face recognizer",
         "enhancer": "holds no face recognizer that can be loaded",
         "file.dat": "hf-faceenh convert",

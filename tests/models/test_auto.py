@@ -37,7 +37,7 @@ def test_anything_else_is_one_clear_line(tmp_path):
         "empty": "holds no enhancer",
         "file.pth": "hf-faceenh convert",
         "damaged": "damaged holds no enhancer that can be loaded: ",
-        "gaps": "gaps lacks weights of its enhancer: convolutional_network.stages.0.1.weight",
+        "gaps": "gaps lacks weights of its FaceEnhancer: convolutional_network.stages.0.1.weight",
         "none/at/all": "neither a folder nor on the Hub",
     }.items():
         with pytest.raises((ValueError, OSError), match=message) as raised:

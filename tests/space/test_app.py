@@ -14,7 +14,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import ExifTags, Image
-from tiny import tiny_pipeline
+from tiny import tiny_codeformer, tiny_pipeline
 
 README = Path(__file__).parents[2] / "space" / "README.md"
 
@@ -106,6 +106,8 @@ def broken(name, path, astronaut):
         ("sea.png", {"faces": ["x"]}, "Faces are named by their numbers"),
         ("sea.png", {"enlarge": 3}, "Pictures can be enlarged 1, 2 or 4 times, not 3 times."),
         ("sea.png", {"strength": "much"}, "The strength lies between 0 and 1; much does not."),
+        ("sea.png", {"fidelity": 2}, "The fidelity lies between 0 and 1; 2 does not."),
+        ("sea.png", {"fidelity": 0.5}, "The model here has no fidelity to set. Please leave it out."),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line_and_the_app_lives_on(
@@ -261,12 +263,22 @@ def GPU(function):
 """
 
 
+def fidelity_sliders(client):
+    found = [one["props"] for one in client.config["components"] if one["props"].get("label") == "Fidelity"]
+    assert len(found) == 2  # one picture, and several
+    return found
+
+
+def test_no_slider_without_a_dial(client):
+    assert not any(slider["visible"] for slider in fidelity_sliders(client))
+
+
 def test_another_model_on_zero_gpu_and_nothing_left_behind(running_app, bundled, three_faces, tmp_path):
     """Where `spaces` is installed, arguments and results go from process to process."""
     for name in ("space", "app", "model"):
         (tmp_path / name).mkdir()
     (tmp_path / "space" / "spaces.py").write_text(SPACES)
-    tiny_pipeline(bundled).save_pretrained(tmp_path / "model")
+    tiny_pipeline(bundled, enhancer=tiny_codeformer()).save_pretrained(tmp_path / "model")
     environment = {"PYTHONPATH": str(tmp_path / "space"), "MODEL_ID": str(tmp_path / "model")}
     secret = tmp_path / "aunt_emily.jpg"
     secret.write_bytes(three_faces.read_bytes())
@@ -274,9 +286,11 @@ def test_another_model_on_zero_gpu_and_nothing_left_behind(running_app, bundled,
         client = connect(app, tmp_path / "space")
         result, faces = ask(client, secret)
         assert len(faces) == 3 and Image.open(result).size == (1280, 660)
+        assert ask(client, secret, fidelity=0.5, anyway=True)[1] == ask(client, secret, anyway=True)[1]
+        assert all(slider["visible"] and slider["value"] == 0.5 for slider in fidelity_sliders(client))
         with pytest.raises(AppError, match="That face is not in the picture"):
             ask(client, secret, faces=[9])
     printed = "".join(app.printed)
-    assert printed.count("on the GPU") == 2
+    assert printed.count("on the GPU") == 4
     assert "aunt_emily" not in printed and "Traceback" not in printed
     assert not [*(tmp_path / "app").glob("face-enhancement-*"), *(tmp_path / "app").rglob("*.jpg")]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hf_faceenh.learning.losses.base import Frozen, freeze
-from hf_faceenh.learning.losses.teacher import at_side, check_teacher, features_of
+from hf_faceenh.learning.losses.teacher import at_side, check_features, check_teacher, features_of
 from hf_faceenh.models.face_network import FaceEnhancerOutput
 
 
@@ -27,12 +27,13 @@ class DistillationLoss(Frozen):
         student: the network in training, if there are to be adapters; used for its channel counts only.
 
     Raises:
-        ValueError: for a teacher that is no enhancer.
+        ValueError: for a teacher that is no enhancer, or does not give its features.
     """
 
     def __init__(self, teacher: nn.Module, student: nn.Module | None = None):
         super().__init__()
         check_teacher(teacher)
+        check_features(teacher)
         self.teacher = freeze(teacher)
         self.adapters = nn.ModuleList()
         if student is not None:

@@ -7,17 +7,30 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from hf_faceenh.models import FaceDiscriminator
+
 
 def check_teacher(teacher: nn.Module) -> None:
     """
     Raises:
-        ValueError: for a model that is no enhancer, or one without features.
+        ValueError: for a model that is no enhancer.
     """
-    config = getattr(teacher, "config", None)
-    if not hasattr(config, "sample_size") or "return_features" not in inspect.signature(teacher.forward).parameters:
+    sized = hasattr(getattr(teacher, "config", None), "sample_size")
+    if not sized or isinstance(teacher, FaceDiscriminator):  # which has a size as well
         raise ValueError(
-            f"{type(teacher).__name__} is no teacher: expected a face enhancer whose config has sample_size and whose "
-            "forward has return_features, such as FaceEnhancer or GPENFaceEnhancer."
+            f"{type(teacher).__name__} is no teacher: expected a face enhancer, whose config has sample_size."
+        )
+
+
+def check_features(teacher: nn.Module) -> None:
+    """
+    Raises:
+        ValueError: for an enhancer that does not give its features.
+    """
+    if "return_features" not in inspect.signature(teacher.forward).parameters:
+        raise ValueError(
+            f"The features of a {type(teacher).__name__} are not a student's. Learn from its images instead: "
+            "--loss.imitation_weight 1 --loss.distillation_weight 0"
         )
 
 

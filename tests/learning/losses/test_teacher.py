@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -34,3 +36,23 @@ def test_what_is_no_teacher_is_refused_in_one_line(make, loss):
     with pytest.raises(ValueError, match="is no teacher: expected a face enhancer") as caught:
         loss(make())
     assert "\n" not in str(caught.value)
+
+
+class Painter(nn.Module):
+    """An enhancer without features, as CodeFormer is one."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = SimpleNamespace(sample_size=16)
+        self.layer = nn.Conv2d(3, 3, 1)
+
+    def forward(self, sample, return_dict=True):
+        return (self.layer(sample),)
+
+
+def test_an_enhancer_without_features_is_imitated_and_not_distilled():
+    loss = ImitationLoss(Painter(), relative_l1)
+    faces = random_faces(2, 32)
+    assert loss(random_faces(2, 32), faces).isfinite()
+    with pytest.raises(ValueError, match="features of a Painter are not a student's. Learn from its images instead"):
+        DistillationLoss(Painter())
