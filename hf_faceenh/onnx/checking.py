@@ -37,11 +37,12 @@ def check(role: str, network: nn.Module, folder: Path, variant: str | None) -> N
         ValueError: where they differ from the network by more than `TOLERANCES`.
     """
     stand_in, limit = load_network(folder, role, variant), TOLERANCES[VARIANTS[variant]]
-    network, furthest = copy.deepcopy(network).cpu().eval(), 0.0
+    network, differences = copy.deepcopy(network).cpu().eval(), []
     for dial in _dials(role, network):
         pairs = zip(_results(role, network, dial), _results(role, stand_in, dial), strict=True)
-        furthest = max(furthest, *(float((theirs - ours).abs().max()) for theirs, ours in pairs))
-    if not furthest <= limit:  # nor NaN
+        differences += [(theirs - ours).abs().max() for theirs, ours in pairs]
+    furthest = float(torch.stack(differences).max())
+    if not furthest <= limit:  # as it is for NaN
         names = ", ".join(file.name for file in stand_in.files)
         raise ValueError(
             f"{role}/{names}: on a real face the result is {furthest:.2g} from torch's, more than {limit:.2g}. This "
@@ -63,9 +64,8 @@ def _results(role: str, network: nn.Module, dial: dict[str, float]) -> Iterator[
         for pictures in (photograph, _two(photograph)[..., :192, 32:]):
             yield from network(pictures).to_tuple()
     elif role == "super_resolver":
-        for scale, pictures in product(
-            network.scales, (photograph[..., :97, 90:191], _two(photograph)[..., :64, 99:])
-        ):
+        sizes = (photograph[..., :97, 90:191], _two(photograph)[..., :64, 99:])
+        for scale, pictures in product(network.scales, sizes):
             yield network(pictures, scale=scale, **dial).sample
     else:
         side = network.config.sample_size if role == "enhancer" else SIDE

@@ -52,10 +52,7 @@ def _exported(network: nn.Module, graph: Graph, role: str) -> onnx.ModelProto:
     """With the exporter that traces. The one that is built on `torch.export` makes the same files, for a network of
     ours in 10 to 100 s in place of 1 to 7, and needs two packages more."""
     axes = {name: _free_sides(shape) for name, shape in (graph.inputs | graph.outputs).items()}
-    examples = tuple(
-        torch.full([LENGTHS.get(side, side) for side in shape], 0.5, requires_grad=False)
-        for shape in graph.inputs.values()
-    )
+    examples = tuple(torch.full([LENGTHS.get(side, side) for side in shape], 0.5) for shape in graph.inputs.values())
     made = io.BytesIO()
     for name, symbol in SYMBOLS.items():
         register_custom_op_symbolic(f"aten::{name}", symbol, OPSET)
