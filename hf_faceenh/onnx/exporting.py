@@ -14,7 +14,7 @@ from torch.onnx import register_custom_op_symbolic
 
 from hf_faceenh.errors import one_line
 from hf_faceenh.onnx.checking import check
-from hf_faceenh.onnx.graphs import OPSET, VARIANTS, Graph, Shape, graphs_of
+from hf_faceenh.onnx.graphs import OPSET, VARIANTS, Graph, Shape, graphs_of, variants_of
 
 LENGTHS = {"batch": 1, "height": 64, "width": 96}  # of the sides that may have any length, while a graph is traced
 
@@ -41,8 +41,8 @@ def write_onnx(components: Mapping[str, Any], folder: Path) -> None:
         ValueError: where a network cannot be exported, or its file gives something else than torch does.
     """
     for role, graphs in graphs_of(components).items():
-        for variant, dtype in VARIANTS.items():
-            network = copy.deepcopy(components[role]).to("cpu", dtype).eval()
+        for variant in variants_of(components[role]):
+            network = copy.deepcopy(components[role]).to("cpu", VARIANTS[variant]).eval()
             for graph in graphs:
                 onnx.save(_exported(network, graph, role), folder / role / graph.file(variant))
             check(role, components[role], folder, variant)

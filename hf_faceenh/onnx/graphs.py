@@ -41,6 +41,12 @@ def file_name(name: str, variant: str | None) -> str:
     return ".".join(filter(None, (name, variant, "onnx")))
 
 
+def variants_of(network: nn.Module) -> list[str | None]:
+    """The precisions in which a network is written: one with a codebook in single precision alone, for in half it
+    would pick other codes here and there, which make another face."""
+    return [None] if hasattr(network, "codebook") else list(VARIANTS)
+
+
 def scaled(scale: int) -> str:
     """The name of a super-resolver's graph."""
     return f"model_x{scale}"

@@ -21,7 +21,7 @@ def load_components(
 
     Args:
         name: folder or Hub repository.
-        variant: "fp16" takes the files in half precision.
+        variant: "fp16" takes the files in half precision where there are some.
         dtype: only float32, what goes in and comes out.
         options: components that take the place of the folder's, and where the Hub is concerned, those of diffusers.
 
@@ -38,8 +38,8 @@ def load_components(
         raise ValueError(f'backend="onnx" has no option {min(unknown)}. Leave it out, or the backend.')
     folder = Path(name)
     if not folder.is_dir():
-        wanted = [INDEX, "*/*config.json", f"*/{file_name('model*', variant)}"]
-        others = [f"*/{file_name('model*', other)}" for other in VARIANTS if other not in (None, variant)]
+        wanted = [INDEX, "*/*config.json", f"*/{file_name('model*', None)}"]
+        others = [f"*/{file_name('model*', other)}" for other in VARIANTS if other and other != variant]
         folder = Path(snapshot_download(str(name), allow_patterns=wanted, ignore_patterns=others, **hub))
     components = {
         role: load_network(folder, role, variant) for role in KINDS if (folder / role).is_dir() and role not in options

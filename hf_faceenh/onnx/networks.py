@@ -185,7 +185,7 @@ def load_network(folder: Path, role: str, variant: str | None = None) -> OnnxNet
     Args:
         folder: of the pipeline.
         role: of the component.
-        variant: "fp16" for the files in half precision.
+        variant: "fp16" for the files in half precision, of a network that has them.
 
     Raises:
         ValueError: for a config that no network here has.
@@ -195,6 +195,8 @@ def load_network(folder: Path, role: str, variant: str | None = None) -> OnnxNet
     config = config_of(folder / role)
     names = [scaled(scale) for scale in config.scales or [config.scale]] if role == "super_resolver" else ["model"]
     files = [folder / role / file_name(name, variant) for name in names]
+    if not all(file.is_file() for file in files):
+        files = [folder / role / file_name(name, None) for name in names]
     for file in files:
         if not file.is_file():
             raise OSError(
