@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hf_faceenh.catalogue import PUBLISHED
 from hf_faceenh.commands import (
     Parser,
+    add_backend_option,
     add_license_option,
     add_model_options,
     add_pipeline_options,
@@ -30,7 +31,15 @@ from hf_faceenh.faults import Fault, described, fault_of, short_of_memory
 from hf_faceenh.fetching import fetch, is_here
 from hf_faceenh.files import check_empty, why_unreadable
 from hf_faceenh.jobs import all_faces, enhance_one, remark
-from hf_faceenh.loading import check_model, check_pipeline, check_super_resolver, load_pipeline, load_single
+from hf_faceenh.loading import (
+    check_backend,
+    check_installed,
+    check_model,
+    check_pipeline,
+    check_super_resolver,
+    load_pipeline,
+    load_single,
+)
 from hf_faceenh.planning import Job, plan, refusals
 from hf_faceenh.provenance import version
 from hf_faceenh.results import read_results
@@ -47,11 +56,12 @@ def enhance(args: argparse.Namespace) -> int:
         raise ValueError("--json and the picture would both go to the standard output. Name a file with -o.")
     check_pipeline(args.model)
     check_super_resolver(args.super_resolver)
+    check_backend(args.model, args.backend, args.device, args.dtype)
     keep = args.skip_existing or (not args.overwrite and any(map(os.path.isdir, args.pictures)))  # a folder goes on
     done = {job for job in jobs if keep and job.is_done()}
     to_do = [job for job in jobs if job not in done]
     refused = refusals(to_do, args.overwrite or keep)
-    which = {"device": args.device, "dtype": args.dtype} | model_options(args)
+    which = {"device": args.device, "dtype": args.dtype, "backend": args.backend} | model_options(args)
     pipe = load_pipeline(**which) if to_do and not refused else None
     if pipe:
         pipe.set_progress_bar_config(disable=len(jobs) > 1)
@@ -175,6 +185,8 @@ def export(args: argparse.Namespace) -> int:
     results = read_results(args.results) if args.results else None
     check_pipeline(args.model)
     check_super_resolver(args.super_resolver)
+    if args.onnx:
+        check_installed("onnx", "onnxruntime")
     if args.push:
         from huggingface_hub.utils import validate_repo_id
 
@@ -182,7 +194,8 @@ def export(args: argparse.Namespace) -> int:
     from hf_faceenh import hub
 
     repo_id = hub.full_name(args.push) if args.push else None
-    folder = hub.export(args.folder, load_pipeline(device="cpu", **model_options(args)), results, repo_id=repo_id)
+    pipe = load_pipeline(device="cpu", **model_options(args))
+    folder = hub.export(args.folder, pipe, results, repo_id=repo_id, onnx=args.onnx)
     print(f"{folder}: {sum(file.stat().st_size for file in folder.rglob('*')) / 1e6:.1f} MB", flush=True)
     if repo_id:
         print(hub.push(folder, repo_id, private=args.private or None))
@@ -217,6 +230,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="print one JSON line per picture")
     add("--device", default="auto", choices=("auto", "cuda", "mps", "cpu"))
     add("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
+    add_backend_option(command)
     add = command.add_mutually_exclusive_group().add_argument
     add("--overwrite", action="store_true", help="replace files that exist")
     add("--skip-existing", action="store_true", help="leave files that exist as they are, as for a folder")
@@ -250,6 +264,8 @@ def _parser() -> argparse.ArgumentParser:
     add("folder", metavar="DIR", help="the folder to make")
     add_model_options(command)
     add("--results", metavar="FILE", help="results.json of training/evaluate.py, for the model card's figures")
+    onnx = "also write the networks as ONNX files, in both precisions, and check them against torch (a minute or two)"
+    add("--onnx", action="store_true", help=onnx)
     add("--push", metavar="REPO_ID", help="then upload it to this repository, which is made if missing")
     add("--private", action="store_true", help="make a private one")
     return parser

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hf_faceenh.errors import one_line
+from hf_faceenh.loading import BACKENDS
 from hf_faceenh.provenance import line
 
 
@@ -88,6 +89,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     super_resolver = "a folder with one, or a name that `hf-faceenh models` lists, in place of the pipeline's own"
     add("--super-resolver", metavar="NAME_OR_FOLDER", help=super_resolver)
     add_license_option(parser)
+
+
+def add_backend_option(parser: argparse.ArgumentParser) -> None:
+    backend = "what computes the networks: torch, or onnx for a folder of export --onnx, on a CPU (torch)"
+    parser.add_argument("--backend", default="torch", choices=BACKENDS, help=backend)
 
 
 def add_license_option(parser: argparse.ArgumentParser) -> None:

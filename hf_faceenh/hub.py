@@ -21,12 +21,14 @@ from torch import nn
 
 from hf_faceenh.errors import one_line
 from hf_faceenh.files import check_empty, written_whole
+from hf_faceenh.loading import check_installed
 from hf_faceenh.model_card import EXAMPLE, REPOSITORY, model_card
 from hf_faceenh.models import load_enhancer
+from hf_faceenh.onnx.networks import refuse_onnx
 from hf_faceenh.pipeline import FaceEnhancePipeline
 
 VARIANT = "fp16"
-BINARY = "jpg png safetensors".split()  # endings of what git keeps as large files
+BINARY = "jpg onnx png safetensors".split()  # endings of what git keeps as large files
 LEGAL = "LICENSE THIRD_PARTY_NOTICES.md".split()
 
 
@@ -38,6 +40,7 @@ def export(
     repo_id: str | None = None,
     datasets: Sequence[str] = (),
     max_shard_size: str = "5GB",
+    onnx: bool = False,
 ) -> Path:
     """Writes a complete model repository, which appears whole or not at all.
 
@@ -52,18 +55,23 @@ def export(
         repo_id: the name on the Hub, for the model card; the folder's by default.
         datasets: on what the enhancer was trained: names on the Hub, for the model card.
         max_shard_size: larger weights are divided into files of this size.
+        onnx: also write the networks as ONNX, for `FaceEnhancePipeline.from_pretrained(folder, backend="onnx")`.
 
     Returns:
         the folder.
 
     Raises:
-        ValueError: for results that are not those of the pipeline's enhancer.
+        ValueError: for results that are not those of the pipeline's enhancer, for a network that gives something else
+            as ONNX, and for a pipeline that has its networks from there.
         OSError: where the folder holds something, or cannot be written.
     """
     folder = Path(folder).resolve()
     check_empty(folder)
+    if onnx:
+        check_installed("onnx", "onnxruntime")
+    refuse_onnx(pipeline.components)
     single = FaceEnhancePipeline(**dict(_with_dtype(pipeline.components, torch.float32)))
-    card = model_card(single, results, repo_id or folder.name, datasets)
+    card = model_card(single, results, repo_id or folder.name, datasets, onnx)
     folder.parent.mkdir(parents=True, exist_ok=True)
     halves = tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent)
     with written_whole(folder) as whole, halves as half:
@@ -74,6 +82,10 @@ def export(
                 for file in (Path(half) / name).glob(f"*.{VARIANT}*"):
                     file.rename(whole / name / file.name)
                 _forget_origin(whole / name / "config.json")
+        if onnx:
+            from hf_faceenh.onnx.exporting import write_onnx  # imports onnx, of an extra
+
+            write_onnx(single.components, whole)
         _add_files(whole)
         if single.detector is not None:
             _enhance_example(whole, single)
@@ -197,7 +209,7 @@ def push(
             folder_path=folder,
             revision=revision,
             commit_message=commit_message,
-            delete_patterns=["*.safetensors", "*.safetensors.index*.json"],
+            delete_patterns=["*.onnx", "*.safetensors", "*.safetensors.index*.json"],
         ).commit_url
 
 

@@ -5,6 +5,7 @@ Whatever can be said of a name without the network is said before torch is impor
 
 import contextlib
 import gc
+import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ ROLES = {
 }
 VARIANTS = {"fast": "enhancer_fast"}  # bundled enhancers beside the default one: name → folder in weights/
 INDEX = "model_index.json"  # which makes a folder a pipeline's
+BACKENDS = ("torch", "onnx")  # what computes the networks
 
 
 def is_variant(model: str | None) -> bool:
@@ -86,6 +88,39 @@ def check_super_resolver(model: str | None) -> None:
         raise ValueError(f"{model} is no super-resolver. Name a folder with one, or one of: hf-faceenh models")
 
 
+def check_backend(model: str | Path | None, backend: str, device: str = "auto", dtype: str = "float32") -> None:
+    """Refuses what `backend` cannot do, as far as this machine alone can tell.
+
+    Raises:
+        ValueError, OSError: with one line that says what is wrong and what to do.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"The backend must be one of {', '.join(BACKENDS)}; got {backend!r}.")
+    if backend == "torch":
+        return
+    if device not in ("auto", "cpu"):
+        raise ValueError(f"The backend onnx computes on the CPU. Leave out --device {device}, or the backend.")
+    if dtype != "float32":
+        raise ValueError(f"The backend onnx takes and gives float32. Leave out --dtype {dtype}, or the backend.")
+    check_installed("onnxruntime")
+    bundled = model is None or is_variant(model) or is_published(model)
+    if bundled or (Path(model).is_dir() and not any(Path(model).glob("enhancer/*.onnx"))):
+        raise OSError(
+            f"{model or 'The bundled pipeline'} has no ONNX files. Make a folder that has, and name it as the model: "
+            "hf-faceenh export DIR --onnx"
+        )
+
+
+def check_installed(*modules: str) -> None:
+    """
+    Raises:
+        OSError: where one of the modules of the extra `onnx` is not there.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise OSError(f'There is no {module}, which ONNX needs: pip install "hf-faceenh[onnx]"')
+
+
 def single_class(model: str | None) -> str | None:
     """The class of a folder's one model; `None` if `model` is something else.
 
@@ -134,6 +169,7 @@ def load_pipeline(
     dtype: str = "float32",
     super_resolver: str | None = None,
     accept_license: bool = False,
+    backend: str = "torch",
 ) -> "FaceEnhancePipeline":
     """The pipeline to enhance with.
 
@@ -145,12 +181,14 @@ def load_pipeline(
         dtype: "float32", "float16" or "bfloat16".
         super_resolver: a folder that holds one, or the name of a published one, in place of the pipeline's own.
         accept_license: of published weights, see `fetching.fetch`.
+        backend: "torch", or "onnx" for the model's ONNX files, on a CPU.
 
     Raises:
         ValueError, OSError: with one line that says what is wrong and what to do.
     """
     check_pipeline(model)
     check_super_resolver(super_resolver)
+    check_backend(model, backend, device, dtype)
     _check_dtype(device, dtype)
     with _no_garbage_collection():
         import torch
@@ -158,14 +196,14 @@ def load_pipeline(
         from hf_faceenh.pipeline import FaceEnhancePipeline
     from hf_faceenh.serialization import BUNDLED
 
-    device = _device(device)
+    device = "cpu" if backend == "onnx" else _device(device)
     _check_dtype(device, dtype)
     number_type = getattr(torch, dtype)
     own = {"variant": model} if is_variant(model) else load_single(model, number_type, accept_license)
     source = None if own else model  # the bundled pipeline, with one model in its place
     own |= load_single(super_resolver, number_type, accept_license)
     with _loading(source or BUNDLED):
-        return FaceEnhancePipeline.from_pretrained(source, dtype=number_type, **own).to(device)
+        return FaceEnhancePipeline.from_pretrained(source, dtype=number_type, backend=backend, **own).to(device)
 
 
 @contextlib.contextmanager

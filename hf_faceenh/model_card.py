@@ -13,6 +13,7 @@ from hf_faceenh.components import component_rows
 from hf_faceenh.learning.tables import INPUT, METRICS, Metric, gains_table, markdown_table, model_index_results
 from hf_faceenh.loading import VARIANTS
 from hf_faceenh.models.costs import parameter_count
+from hf_faceenh.onnx.graphs import OPSET, Shape, graphs_of
 from hf_faceenh.pipeline import FaceEnhancePipeline
 from hf_faceenh.results import read_results
 from hf_faceenh.serialization import BUNDLED, OURS
@@ -28,6 +29,7 @@ def model_card(
     results: Mapping[str, Any] | None = None,
     repo_id: str = "hf-faceenh",
     datasets: Sequence[str] = (),
+    onnx: bool = False,
 ) -> ModelCard:
     """The filled template; see `hf_faceenh.hub.export` for the arguments and errors."""
     networks = {name: model for name, model in pipeline.components.items() if isinstance(model, nn.Module)}
@@ -58,11 +60,27 @@ def model_card(
         components=_described(networks),
         datasets=datasets,
         evaluation=evaluation(results, rows) if rows else None,
+        onnx=onnx_table(networks) if onnx else None,
+        opset=OPSET,
         example=EXAMPLE if pipeline.detector is not None else None,
         own_training=bool(bundled - {"detector", "recognizer"}),
         sample_size=pipeline.enhancer.config.sample_size,
         unclear=unclear,
     )
+
+
+def onnx_table(networks: Mapping[str, nn.Module]) -> str:
+    """The files that `onnx.exporting` writes in float32, and the shapes of what goes in and comes out, as Markdown."""
+    rows = [
+        [f"`{role}/{graph.file()}`", _shapes(graph.inputs), _shapes(graph.outputs)]
+        for role, graphs in graphs_of(networks).items()
+        for graph in graphs
+    ]
+    return markdown_table(["file", "inputs", "outputs"], rows)
+
+
+def _shapes(tensors: Mapping[str, Shape]) -> str:
+    return ", ".join(f"`{name} [{', '.join(map(str, shape))}]`" for name, shape in tensors.items())
 
 
 def is_bundled(name: str, model: nn.Module) -> bool:

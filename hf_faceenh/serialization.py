@@ -7,10 +7,12 @@ from typing import Any
 import torch
 
 from hf_faceenh.fetching import is_published
-from hf_faceenh.loading import VARIANTS, load_single
+from hf_faceenh.loading import VARIANTS, check_backend, load_single
 from hf_faceenh.models import FaceDetector, FaceEnhancer, FaceRecognizer, SuperResolver
 from hf_faceenh.models.auto import ENHANCERS
 from hf_faceenh.models.soundness import check_pipeline_folder, check_size, check_values
+from hf_faceenh.onnx.loading import load_components
+from hf_faceenh.onnx.networks import refuse_onnx
 from hf_faceenh.pictures import FaceImageProcessor
 
 BUNDLED = Path(__file__).parent / "weights"
@@ -45,20 +47,28 @@ class SavedPipelineMixin:
         the first time, and `accept_license` accepts their licence: see `fetching.fetch`. A component may be such a
         name too: `super_resolver="realesrgan-x4plus"`.
 
+        `backend="onnx"` takes the ONNX files that `hf-faceenh export DIR --onnx` wrote, and computes them through
+        onnxruntime, on a CPU; `variant="fp16"` those in half precision. Components that are passed stay as they are.
+
         Raises:
-            ValueError: where the bundled pipeline has no such variant.
+            ValueError: where the bundled pipeline has no such variant, and for an option that the backend has not.
+            OSError: where there is no onnxruntime, or no ONNX file.
             ValueError: for weights that are not sound (`models.soundness`).
             ValueError, OSError: as `fetching.fetch`.
         """
         if not {"torch_dtype", "dtype"} & kwargs.keys():
             kwargs["dtype"] = torch.float32
         dtype, accepted = kwargs.get("dtype", kwargs.get("torch_dtype")), kwargs.pop("accept_license", False)
-        name = pretrained_model_name_or_path
+        name, backend = pretrained_model_name_or_path, kwargs.pop("backend", "torch")
+        check_backend(name, backend)
         components = [key for key in ("enhancer", "super_resolver") if is_published(kwargs.get(key))]
         for model in filter(is_published, [name, *map(kwargs.pop, components)]):
             kwargs |= load_single(model, dtype, accepted)
         if is_published(name):
             name = None
+        if backend == "onnx":
+            kwargs.pop("torch_dtype", None)
+            return cls(**load_components(name, **kwargs | {"dtype": dtype}))
         if name is None and (variant := kwargs.pop("variant", None)) is not None:
             if variant not in VARIANTS:
                 raise ValueError(f"The bundled pipeline has the variants {', '.join(VARIANTS)}; got {variant!r}.")
@@ -75,6 +85,15 @@ class SavedPipelineMixin:
         folder = super().download(*args, **kwargs)
         check_pipeline_folder(Path(folder))
         return folder
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs) -> None:
+        """As in diffusers.
+
+        Raises:
+            ValueError: for a pipeline of ONNX files.
+        """
+        refuse_onnx(self.components)
+        super().save_pretrained(save_directory, **kwargs)
 
     @classmethod
     def _dict_from_json_file(cls, json_file: str | Path) -> dict[str, Any]:

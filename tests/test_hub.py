@@ -371,6 +371,23 @@ def test_plain_diffusers_loads_it_for_a_stranger(python, pushed, exported, tmp_p
     assert hub_name == folder == "FaceEnhancePipeline"
 
 
+ONNX = """
+import json, sys
+from hf_faceenh import FaceEnhancePipeline
+pipe = FaceEnhancePipeline.from_pretrained("org/onnx", backend="onnx", cache_dir=sys.argv[1])
+print(json.dumps([type(pipe.enhancer).__name__, pipe.detector, pipe.parser.config.sample_size]))
+"""
+
+
+def test_onnx_files_come_without_the_weights(python, fake_hub, bundled, tmp_path):
+    pipe = tiny_pipeline(bundled, enhancer=tiny_enhancer(16), detector=None, super_resolver=None)
+    fake_hub.commit("org/onnx", "main", contents(hub.export(tmp_path / "made", pipe, onnx=True)))
+    fake_hub.requests.clear()
+    assert python(ONNX, tmp_path / "cache") == ["OnnxFaceEnhancer", None, 64]
+    wanted = {Path(request).name for request in fake_hub.requests if "/resolve/" in request}
+    assert wanted == {"model_index.json", "config.json", "preprocessor_config.json", "model.onnx"}
+
+
 def test_export_refuses_in_one_line(tmp_path, capsys):
     (tmp_path / "results.json").write_text("{}")
     (tmp_path / "full").mkdir()

@@ -3,7 +3,15 @@
 import argparse
 import sys
 
-from hf_faceenh.commands import Parser, add_pipeline_options, add_saving_options, number, quietly
+from hf_faceenh.commands import (
+    Parser,
+    add_backend_option,
+    add_model_options,
+    add_pipeline_options,
+    add_saving_options,
+    number,
+    quietly,
+)
 
 EXTRA = {
     "datasets",
@@ -44,14 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     size = "pictures in a shard (1000): a process that was stopped does at most that many again"
     add("--shard-size", type=number(int, 1), default=1000, metavar="N", help=size)
     add("--private", action="store_true", help="make a private repository")
-    add(
-        "--model",
-        metavar="ID_OR_FOLDER",
-        help="a pipeline, a folder with one model that hf-faceenh convert made, or fast",
-    )
+    add_model_options(parser)
     add_pipeline_options(parser)
     add_saving_options(parser)
     add("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
+    add_backend_option(parser)
     at_once = "pictures that are enhanced at once (8); fewer need less memory"
     add("--batch-size", type=number(int, 1), default=8, metavar="N", help=at_once)
     engines = "who runs it: processes of this machine (local), a cluster (slurm, ray), Jobs of Hugging Face (jobs)"

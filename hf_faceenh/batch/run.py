@@ -17,8 +17,9 @@ from hf_faceenh.batch.collection import Collection, load_collection
 from hf_faceenh.batch.output import Folder, Repository, open_output
 from hf_faceenh.batch.process import Process
 from hf_faceenh.batch.shards import check_columns, output_features
-from hf_faceenh.commands import pipeline_options
+from hf_faceenh.commands import model_options, pipeline_options
 from hf_faceenh.loading import load_pipeline
+from hf_faceenh.onnx.networks import OnnxNetwork
 from hf_faceenh.pipeline import FaceEnhancePipeline
 from hf_faceenh.provenance import public_name
 
@@ -96,6 +97,8 @@ def run_options(args: argparse.Namespace, collection: Collection, pipe: FaceEnha
         "shard_size": args.shard_size,
         "format": args.format,
         "model": public_name(args.model) if args.model else "bundled",
+        "super_resolver": public_name(args.super_resolver) if args.super_resolver else "the model's",
+        "backend": None if args.backend == "torch" else args.backend,  # as before there was a choice
         "weights": checksum(pipe),
         "dtype": args.dtype,
         **pipeline_options(args),
@@ -108,7 +111,10 @@ def checksum(pipe: FaceEnhancePipeline) -> str:
     """A checksum of all weights."""
     digest = hashlib.sha256()
     for component in pipe.components.values():
-        if isinstance(component, torch.nn.Module):
+        if isinstance(component, OnnxNetwork):
+            for file in component.files:
+                digest.update(file.read_bytes())
+        elif isinstance(component, torch.nn.Module):
             for name, tensor in component.state_dict().items():
                 digest.update(name.encode())
                 digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
@@ -147,7 +153,9 @@ class Run:
 
     @cached_property
     def pipe(self) -> FaceEnhancePipeline:
-        pipe = load_pipeline(self.args.model, self.process.device(), self.args.dtype)
+        pipe = load_pipeline(
+            device=self.process.device(), dtype=self.args.dtype, backend=self.args.backend, **model_options(self.args)
+        )
         pipe.set_progress_bar_config(disable=True)
         return pipe
 

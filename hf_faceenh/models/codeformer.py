@@ -65,7 +65,7 @@ class Fusion(nn.Module):
     def forward(self, hidden: torch.Tensor, feature: torch.Tensor, fidelity: float) -> torch.Tensor:
         merged = self.merge(torch.cat([feature, hidden], dim=1))
         change = torch.addcmul(self.shift(merged), hidden, self.scale(merged))
-        return torch.add(hidden, change, alpha=fidelity)
+        return hidden + change.mul_(fidelity)
 
 
 class Generator(Decoder):
@@ -79,7 +79,7 @@ class Generator(Decoder):
     def forward(self, codes: torch.Tensor, features: Mapping[int, torch.Tensor], fidelity: float) -> torch.Tensor:
         hidden = self.middle(self.conv_in(codes))
         for (first, *others), up in zip(self.stages, (*self.ups, nn.Identity()), strict=True):
-            hidden, resolution = first(hidden), str(hidden.shape[-1])
+            hidden, resolution = first(hidden), str(int(hidden.shape[-1]))
             if fidelity > 0 and resolution in self.fusions:
                 hidden = self.fusions[resolution](hidden, features[int(resolution)], fidelity)
             for layer in others:

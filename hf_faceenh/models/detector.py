@@ -46,6 +46,15 @@ class UpSampling(nn.Module):
         return F.relu(self.norm(self.up(hidden))) + F.relu(self.lateral(lateral))
 
 
+def check_pictures(sample: torch.Tensor) -> None:
+    """Raises a `ValueError` unless `sample` is `[B, 3, H, W]` with sides that are multiples of 32."""
+    if sample.ndim != 4 or sample.shape[1] != 3 or sample.shape[2] % STRIDE or sample.shape[3] % STRIDE:
+        raise ValueError(
+            f"FaceDetector expects [B, 3, H, W] in [0, 1], H and W multiples of {STRIDE}; got "
+            f"{list(sample.shape)}. FaceDetector.detect takes a picture of any size."
+        )
+
+
 class FaceDetector(SoundWeights, ModelMixin, ConfigMixin):
     """Finds faces: `[B, 3, H, W]` RGB in [0, 1] → heads (`forward`); one picture of any size → faces (`detect`).
 
@@ -114,11 +123,7 @@ class FaceDetector(SoundWeights, ModelMixin, ConfigMixin):
         Raises:
             ValueError: for another shape.
         """
-        if sample.ndim != 4 or sample.shape[1] != 3 or sample.shape[2] % STRIDE or sample.shape[3] % STRIDE:
-            raise ValueError(
-                f"FaceDetector expects [B, 3, H, W] in [0, 1], H and W multiples of {STRIDE}; got "
-                f"{list(sample.shape)}. FaceDetector.detect takes a picture of any size."
-            )
+        check_pictures(sample)
         sample = sample.contiguous(memory_format=torch.channels_last)  # a third faster on a CPU
         hidden = self.stem(sample * 255)  # the published network takes 0…255
         features = []

@@ -130,7 +130,8 @@ class GeneratingNetwork(nn.Module):
         return second(first(hidden, attribute, noise), attribute)
 
     def forward(self, noise_features: Sequence[torch.Tensor], attribute: torch.Tensor) -> torch.Tensor:
-        hidden = self.constant.repeat(len(attribute), 1, 1, 1)  # a copy: FlopCounterMode takes no view of a parameter
+        # A copy: FlopCounterMode takes no view of a parameter.
+        hidden = self.constant.repeat(attribute.shape[0], 1, 1, 1)
         for stage, noise in zip(self.stages, reversed(noise_features), strict=True):
             hidden = checkpointed(self, self._stage, stage, hidden, noise, attribute)
         return F.pixel_shuffle(self.to_rgb(hidden), self.patch_size)

@@ -198,7 +198,7 @@ class GFPGANGeneratingNetwork(nn.Module):
             width = counts[-1]
 
     def forward(self, conditions: Sequence[Condition], styles: torch.Tensor) -> torch.Tensor:
-        hidden = self.constant.repeat(len(styles), 1, 1, 1).contiguous(memory_format=torch.channels_last)
+        hidden = self.constant.repeat(styles.shape[0], 1, 1, 1).contiguous(memory_format=torch.channels_last)
         image, first = None, 0
         for stage, condition in zip(self.stages, (None, *conditions), strict=True):
             count = len(stage.convolutions)

@@ -112,7 +112,7 @@ class GPENGeneratingNetwork(nn.Module):
         self.gradient_checkpointing = False
 
     def forward(self, noise_features: Sequence[torch.Tensor], attribute: torch.Tensor) -> torch.Tensor:
-        hidden = self.constant.repeat(len(attribute), 1, 1, 1).contiguous(memory_format=torch.channels_last)
+        hidden = self.constant.repeat(attribute.shape[0], 1, 1, 1).contiguous(memory_format=torch.channels_last)
         image = None
         for stage, noise in zip(self.stages, reversed(noise_features), strict=True):
             hidden, image = checkpointed(self, stage, hidden, image, noise, attribute)

@@ -33,7 +33,7 @@ class Blur(nn.Module):
         self.register_buffer("kernel", gain * torch.outer(taps, taps), persistent=False)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        channels = hidden.shape[1]
+        channels = int(hidden.shape[1])  # not a traced number: ONNX wants to know a kernel's shape
         kernel = self.kernel.to(hidden.dtype).expand(channels, 1, 4, 4)
         return F.conv2d(hidden, kernel, stride=self.stride, padding=self.padding, groups=channels)
 
@@ -50,7 +50,7 @@ class Upsample(nn.Module):
         self.register_buffer("kernel", torch.outer(taps, taps), persistent=False)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        channels = hidden.shape[1]
+        channels = int(hidden.shape[1])  # not a traced number: ONNX wants to know a kernel's shape
         kernel = self.kernel.to(hidden.dtype).expand(channels, 1, 4, 4)
         with without_autocast(hidden):
             return F.conv_transpose2d(hidden, kernel, stride=2, padding=1, groups=channels)
@@ -199,7 +199,7 @@ class StyledConv2d(nn.Module):
             hidden = self.blur(F.conv_transpose2d(hidden, self.weight.transpose(0, 1), stride=2))
 
         hidden = torch.cat([hidden, noise], dim=1)
-        gain = torch.cat([gains, self.noise_weight.expand(len(style), noise.shape[1])], dim=1)
+        gain = torch.cat([gains, self.noise_weight.expand(style.shape[0], noise.shape[1])], dim=1)
         # In the map's number type: a float32 operand, such as autocast leaves, would make the map float32.
         gain = (ACTIVATION_GAIN * gain[:, :, None, None]).to(hidden.dtype)
         bias = (ACTIVATION_GAIN * self.bias[None, :, None, None]).to(hidden.dtype)

@@ -9,7 +9,6 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import nn
-from torch.func import functional_call
 
 from .checkpointing import checkpointed
 from .layers import SLOPE
@@ -220,7 +219,7 @@ class SuperResolver(SoundWeights, ModelMixin, ConfigMixin):
         cells = pixels
         if self.config.denoising:
             amount = torch.as_tensor(denoise, dtype=pixels.dtype, device=pixels.device).reshape(-1, 1, 1, 1)
-            cells = torch.cat([pixels, amount.expand(len(pixels), 1, *pixels.shape[2:])], 1)
+            cells = torch.cat([pixels, amount.expand(pixels.shape[0], 1, *pixels.shape[2:])], 1)
         cells = cells.contiguous(memory_format=torch.channels_last)
         details = self.details[str(scale)]
         hidden = self._blocks(self.conv_first(cells).to(map_dtype(details.weight)))
@@ -239,10 +238,11 @@ class SuperResolver(SoundWeights, ModelMixin, ConfigMixin):
 
     def _interpolated(self, index: int, hidden: torch.Tensor, denoise: float | torch.Tensor) -> torch.Tensor:
         layer, weak = self.body[index], self.weak[index]
-        between = {
-            name: torch.lerp(value, layer.get_parameter(name), denoise) for name, value in weak.named_parameters()
-        }
-        return functional_call(layer, between, hidden)
+        amount = torch.as_tensor(denoise, dtype=hidden.dtype, device=hidden.device)
+        weight, *bias = (
+            torch.lerp(value, layer.get_parameter(name), amount) for name, value in weak.named_parameters()
+        )
+        return F.conv2d(hidden, weight, *bias, padding=1) if bias else F.prelu(hidden, weight)
 
     def _residual(self, sample: torch.Tensor) -> torch.Tensor:
         scale = self.config.scale
@@ -273,6 +273,21 @@ class SuperResolver(SoundWeights, ModelMixin, ConfigMixin):
         image = self.conv_last(F.leaky_relu(self.conv_hr(hidden), SLOPE))
         return image[..., : height * scale, : width * scale]
 
+    def check_input(self, sample: torch.Tensor, scale: int, denoise: float | torch.Tensor | None) -> None:
+        """
+        Raises:
+            ValueError: as `forward`.
+        """
+        if sample.ndim != 4 or sample.shape[1] != 3 or 0 in sample.shape[2:]:
+            raise ValueError(
+                f"SuperResolver expects [B, 3, H, W] in [0, 1]; got {list(sample.shape)}. "
+                "Convert the picture to RGB and drop the alpha channel first."
+            )
+        if scale not in self.scales:
+            raise ValueError(f"This SuperResolver upscales by {' or '.join(map(str, self.scales))}; got {scale!r}.")
+        if denoise is not None and not self.config.denoising:
+            raise ValueError("This SuperResolver has no wanted amount of denoising. Leave denoise out.")
+
     def forward(
         self,
         sample: torch.Tensor,
@@ -293,16 +308,8 @@ class SuperResolver(SoundWeights, ModelMixin, ConfigMixin):
         Raises:
             ValueError: for another shape, another scale, or `denoise` where there is none.
         """
-        if sample.ndim != 4 or sample.shape[1] != 3 or 0 in sample.shape[2:]:
-            raise ValueError(
-                f"SuperResolver expects [B, 3, H, W] in [0, 1]; got {list(sample.shape)}. "
-                "Convert the picture to RGB and drop the alpha channel first."
-            )
         scale = self.config.scale if scale is None else scale
-        if scale not in self.scales:
-            raise ValueError(f"This SuperResolver upscales by {' or '.join(map(str, self.scales))}; got {scale!r}.")
-        if denoise is not None and not self.config.denoising:
-            raise ValueError("This SuperResolver has no wanted amount of denoising. Leave denoise out.")
+        self.check_input(sample, scale, denoise)
         picture, amount = at_least_float32(sample), 1.0 if denoise is None else denoise
         if self.config.architecture == "cells":
             image = self._cells(picture, scale, amount)

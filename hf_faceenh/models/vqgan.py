@@ -69,7 +69,7 @@ def as_places(maps: torch.Tensor) -> torch.Tensor:
 
 def as_map(places: torch.Tensor) -> torch.Tensor:
     """`[B, r², C]` → `[B, C, r, r]`, channels last."""
-    side = round(places.shape[1] ** 0.5)
+    side = round(int(places.shape[1]) ** 0.5)  # int: not a traced number, which ONNX cannot round
     return places.mT.unflatten(2, (side, side))
 
 
