@@ -202,8 +202,8 @@ def main(arguments: list[str] | None = None) -> None:
     print("| family | GMAC | ours | published way | convolutions | ours / published | ours / convolutions | apart |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for family in options.families:
+        contenders = contenders_of(family, options)
         with torch.inference_mode():
-            contenders = contenders_of(family, options)
             ours, published, _ = (run() for run in contenders.values())
             apart = float((ours - published).abs().max() / published.abs().max())
             times = by_turns({name: partial(seconds, run) for name, run in contenders.items()}, options.repeats)
