@@ -334,7 +334,7 @@ MISTAKES = [
     (["--coefficients", '{"snow": 1}'], "snow"),
     (["--rounds", "2", "--first_reduction", "2"], "too few"),
     (["--resume", "latest"], "holds no run to go on with"),
-    (["--teacher", "{m}/backbone", "--loss.distillation_weight", "1"], "expected FaceEnhancer or GPENFaceEnhancer"),
+    (["--teacher", "{m}/backbone", "--loss.distillation_weight", "1"], "expected FaceEnhancer or GPENFaceEnhancer or"),
     (["--recognizer", "{m}/backbone", "--loss.similarity_weight", "1"], "no face recognizer"),
     (["--loss.perceptual_weight", "1"], "perceptual_backbone"),
     (["--reduction.target", "0"], "target"),

@@ -2,6 +2,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
+from tiny import tiny_codeformer
 from torch import nn
 from training_pieces import (
     discriminator,
@@ -18,6 +20,7 @@ from hf_faceenh.learning.losses import (
     relative_l1,
 )
 from hf_faceenh.learning.losses.teacher import features_of
+from hf_faceenh.models.gfpgan import GFPGANFaceEnhancer, gfpgan_config
 
 
 @pytest.mark.parametrize("make", [enhancer, gpen])
@@ -56,3 +59,23 @@ def test_an_enhancer_without_features_is_imitated_and_not_distilled():
     assert loss(random_faces(2, 32), faces).isfinite()
     with pytest.raises(ValueError, match="features of a Painter are not a student's. Learn from its images instead"):
         DistillationLoss(Painter())
+
+
+def tiny_gfpgan():
+    torch.manual_seed(0)
+    return GFPGANFaceEnhancer(**gfpgan_config(32, style_dim=8, narrow=1 / 64)).eval()
+
+
+@pytest.mark.parametrize("make", [lambda: tiny_codeformer(32), tiny_gfpgan])
+def test_a_student_comes_nearer_to_the_images_of_a_published_teacher(make):
+    student, faces = enhancer(width=8), random_faces(4, 32)
+    loss = ImitationLoss(make(), lambda enhanced, theirs, lq: F.l1_loss(enhanced, theirs))
+    optimizer = torch.optim.Adam(student.parameters(), 5e-3)
+    errors = []
+    for _ in range(60):
+        error = loss(student(faces).sample, faces)
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        errors.append(error.item())
+    assert errors[-1] < 0.75 * errors[0]
