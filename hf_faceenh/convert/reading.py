@@ -30,7 +30,12 @@ def read_state_dict(source: Path) -> StateDict:
         raise ConversionError(reason)
     if source.stat().st_size == 0:
         raise ConversionError("the file is empty; download it again")
-    state = READERS.get(source.suffix, _read_pytorch)(source)
+    try:
+        state = READERS.get(source.suffix, _read_pytorch)(source)
+    except (ConversionError, MemoryError):
+        raise
+    except Exception as error:  # the libraries' readers raise anything on a damaged file
+        raise ConversionError("the file is damaged; download it again") from error
     _check(state)
     return state
 

@@ -149,13 +149,15 @@ def test_nothing_changes_where_no_layer_can_be_reduced_or_nothing_is_asked():
 
 def test_layers_are_cut_according_to_what_they_cost_and_save():
     model = ours()
-    robust, deep = "generating_network.stages.1.1", "generating_network.stages.0.0"
+    deep = "generating_network.stages.0.0"
+    wide = [f"generating_network.stages.{place}" for place in ("1.1", "0.1", "1.0")]
     settings = {"target": 0.6, "rounds": 1, "index_psnr": 1000.0, "multiple": 1} | ANY
 
     def kept(model):
         return {layer.name: layer.kept for layer in reduce(model, **settings).layers}
 
     before = kept(model)
+    robust = next(name for name in wide if before[name] < 0.5)  # which it is of untrained ones, rounding decides
     silence(model, robust, range(4, 16))
     after = kept(model)
     assert after[robust] == 0.5 > before[robust]
