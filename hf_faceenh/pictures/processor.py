@@ -33,12 +33,17 @@ class FaceImageProcessor(ImageProcessingMixin):
             unpack to gigabytes. Pillow's own limit, 2 × `PIL.Image.MAX_IMAGE_PIXELS` (179 megapixels), stands too.
         formats: Pillow's names of the formats that are opened, whatever a file is called; no other reader sees the
             file, and so none that would start another program.
+
+    Raises:
+        ValueError: for EPS among the formats: the config of a stranger's model folder could name it.
     """
 
     valid_kwargs = FaceImageProcessorKwargs
 
     def __init__(self, max_pixels: int = 100_000_000, formats: Sequence[str] = FORMATS, **kwargs):
         super().__init__(**kwargs)
+        if "EPS" in formats:
+            raise ValueError("EPS is not opened: Pillow would start Ghostscript. Convert the picture to PNG first.")
         self.max_pixels = max_pixels
         self.formats = list(formats)
 
