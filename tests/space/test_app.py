@@ -107,7 +107,7 @@ def broken(name, path, astronaut):
         ("sea.png", {"enlarge": 3}, "Pictures can be enlarged 1, 2 or 4 times, not 3 times."),
         ("sea.png", {"strength": "much"}, "The strength lies between 0 and 1; much does not."),
         ("sea.png", {"fidelity": 2}, "The fidelity lies between 0 and 1; 2 does not."),
-        ("sea.png", {"fidelity": 0.5}, "The model here has no fidelity to set. Please leave it out."),
+        ("sea.png", {"fidelity": 0.5}, "The model bundled has no fidelity to set. Please leave it out."),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line_and_the_app_lives_on(
