@@ -239,8 +239,8 @@ def test_zips_that_are_refused(client, tmp_path):
 def test_the_names_for_programs_and_their_example(client, app, three_faces, tmp_path, monkeypatch):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
     assert {name: [p["parameter_name"] for p in info["parameters"]] for name, info in endpoints.items()} == {
-        "/enhance": ["photo", "enlarge", "strength", "background", "faces", "aligned", "anyway"],
-        "/enhance_batch": ["files", "enlarge", "strength", "background", "aligned", "anyway"],
+        "/enhance": ["photo", "enlarge", "strength", "background", "faces", "aligned", "anyway", "fidelity", "model"],
+        "/enhance_batch": ["files", "enlarge", "strength", "background", "aligned", "anyway", "fidelity", "model"],
     }
     monkeypatch.chdir(tmp_path)
     for name in ("old.jpg", "a.jpg", "b.jpg"):
