@@ -195,6 +195,8 @@ def check_options(words: list[str], where: str) -> None:
         if tool in OTHERS or tool == "space/app.py":
             continue
         subcommand = arguments[:1] if tool == "hf-faceenh" and not arguments[0].startswith("-") else []
+        if arguments[:2] == ["models", "get"]:
+            subcommand = ["models", "get"]
         known = options(tool, *subcommand)
         assert known, f"{where}: there is no {tool} {' '.join(subcommand)}"
         given = {word.partition("=")[0] for word in arguments if re.match("--?[a-zA-Z]", word)}
@@ -209,6 +211,7 @@ def test_every_option_of_a_command_exists(page):
                 check_options(words, str(block))
     anywhere = {"-h"}.union(*(options(tool) for tool in [*TOOLS, "hf_faceenh.batch", "accelerate"]))
     anywhere |= {"--version"}.union(*(options("hf-faceenh", name) for name in "enhance convert info export".split()))
+    anywhere |= options("hf-faceenh", "models", "get")
     for code in inline_code(page):
         if code.startswith("--"):
             assert code.split()[0].partition("=")[0] in anywhere, f"{page}: no program has {code}"
