@@ -13,14 +13,8 @@ from hf_faceenh.commands import (
     quietly,
 )
 
-EXTRA = {
-    "datasets",
-    "datatrove",
-    "filelock",
-    "fsspec",
-    "loguru",
-    "pyarrow",
-}  # what an installation without the extra `batch` may lack
+# What an installation without the extra `batch` may lack.
+EXTRA = {"datasets", "datatrove", "fsspec", "loguru", "pyarrow"}
 ENGINES = """\
 Each executor takes the options of datatrove's executor of that name; what is no plain value is JSON. Among them:
   --executor local --workers 2

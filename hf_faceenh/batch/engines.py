@@ -254,7 +254,7 @@ def launch(args: argparse.Namespace, words: Sequence[str]) -> int:
         ValueError, OSError: in one line, for options or data that do not fit, and what kept the work from being done.
     """
     options = engine_options(args.executor, words)
-    places = {name: _everywhere(getattr(args, name)) for name in ("dataset", "model")}
+    places = {name: _everywhere(getattr(args, name)) for name in ("dataset", "model", "super_resolver")}
     places["output"] = str(open_output(args.output, args.private))
     args = argparse.Namespace(**vars(args) | places)
     forget()
