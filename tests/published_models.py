@@ -1,6 +1,7 @@
 """Small networks of the published families, with weights made from the names of their keys."""
 
 from functools import partial
+from pathlib import Path
 
 import torch
 from checkpoints import shapes_of
@@ -49,3 +50,29 @@ PUBLISHED = {
 def small_model(name: str) -> torch.nn.Module:
     architecture, state = PUBLISHED[name]
     return architecture.load(state())
+
+
+# What every published enhancer does
+
+
+@torch.no_grad()
+def check_single_faces_equal_a_batch(model: torch.nn.Module, face: torch.Tensor, tolerance: float) -> None:
+    faces = torch.cat([face, -face])
+    single = torch.cat([model(one[None]).sample for one in faces])
+    torch.testing.assert_close(single, model(faces).sample, atol=tolerance, rtol=0)
+
+
+@torch.no_grad()
+def check_same_result_and_nothing_overwritten(model: torch.nn.Module, face: torch.Tensor) -> None:
+    copy, weights = face.clone(), {name: value.clone() for name, value in model.state_dict().items()}
+    first, second = model(face).sample, model(face, return_dict=False)[0]
+    assert torch.equal(first, second) and torch.equal(face, copy)
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+
+
+@torch.no_grad()
+def check_round_trip(model: torch.nn.Module, face: torch.Tensor, license: str, folder: Path) -> None:
+    model.save_pretrained(folder)
+    again = type(model).from_pretrained(folder)
+    assert license in again.config.license
+    assert torch.equal(again(face).sample, model(face).sample)

@@ -4,7 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from checkpoints import shapes_of
-from published_models import CODEFORMER, VQGAN, small_model
+from published_models import (
+    CODEFORMER,
+    VQGAN,
+    check_round_trip,
+    check_same_result_and_nothing_overwritten,
+    check_single_faces_equal_a_batch,
+    small_model,
+)
 from recipe import published, recipe_face, recipe_weights, sampled
 
 from hf_faceenh.models.codeformer import CodeFormerFaceEnhancer, adapted
@@ -69,20 +76,12 @@ def test_adapted_maps_have_the_other_ones_mean_and_deviation():
     torch.testing.assert_close(result.std((2, 3)), encoded.std((2, 3)), atol=1e-3, rtol=0)
 
 
-@torch.no_grad()
 def test_single_faces_equal_a_batch(model):
-    faces = torch.cat([recipe_face(64), -recipe_face(64)])
-    single = torch.cat([model(face[None]).sample for face in faces])
-    torch.testing.assert_close(single, model(faces).sample, atol=1e-4, rtol=0)
+    check_single_faces_equal_a_batch(model, recipe_face(64), 1e-4)
 
 
-@torch.no_grad()
 def test_same_face_same_result_and_nothing_overwritten(model):
-    face = recipe_face(64)
-    copy, weights = face.clone(), {name: value.clone() for name, value in model.state_dict().items()}
-    first, second = model(face).sample, model(face, return_dict=False)[0]
-    assert torch.equal(first, second) and torch.equal(face, copy)
-    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+    check_same_result_and_nothing_overwritten(model, recipe_face(64))
 
 
 def test_gradients_reach_the_face(model):
@@ -91,12 +90,8 @@ def test_gradients_reach_the_face(model):
     assert face.grad.abs().sum() > 0
 
 
-@torch.no_grad()
 def test_round_trip(model, tmp_path):
-    model.save_pretrained(tmp_path)
-    again = CodeFormerFaceEnhancer.from_pretrained(tmp_path)
-    assert "Non-commercial" in again.config.license
-    assert torch.equal(again(recipe_face(64)).sample, model(recipe_face(64)).sample)
+    check_round_trip(model, recipe_face(64), "Non-commercial", tmp_path)
 
 
 @pytest.mark.parametrize(("dtype", "most", "on_average"), [(torch.float16, 2, 0.5), (torch.bfloat16, 12, 2)])

@@ -3,7 +3,12 @@
 import pytest
 import torch
 from checkpoints import shapes_of
-from published_models import GFPGAN, small_model
+from published_models import (
+    GFPGAN,
+    check_same_result_and_nothing_overwritten,
+    check_single_faces_equal_a_batch,
+    small_model,
+)
 from recipe import published, recipe_face, recipe_weights, sampled
 
 from hf_faceenh.models.gfpgan import GFPGANFaceEnhancer, gfpgan_config
@@ -44,20 +49,12 @@ def test_gradient_path_equals_the_fast_one(model):
     torch.testing.assert_close(sampled(image), published("gfpgan_small")["output"], atol=1e-5, rtol=0)
 
 
-@torch.no_grad()
 def test_single_faces_equal_a_batch(model):
-    faces = torch.cat([recipe_face(128), -recipe_face(128)])
-    single = torch.cat([model(face[None]).sample for face in faces])
-    torch.testing.assert_close(single, model(faces).sample, atol=1e-5, rtol=0)
+    check_single_faces_equal_a_batch(model, recipe_face(128), 1e-5)
 
 
-@torch.no_grad()
 def test_same_face_same_result_and_nothing_overwritten(model):
-    face = recipe_face(128)
-    copy, weights = face.clone(), {name: value.clone() for name, value in model.state_dict().items()}
-    first, second = model(face).sample, model(face, return_dict=False)[0]
-    assert torch.equal(first, second) and torch.equal(face, copy)
-    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+    check_same_result_and_nothing_overwritten(model, recipe_face(128))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
