@@ -39,7 +39,7 @@ class Published:
         license: in a word or two.
         source: the file.
         weak: a second file, of a super-resolver that removes less noise; see `convert`.
-        commercial: whether the licence allows any use. If not, whoever fetches the weights must accept it.
+        commercial: whether the licence allows commercial use. If it does not, it has to be accepted first.
     """
 
     name: str
@@ -83,7 +83,9 @@ def _gpen(side: int, megabytes: int) -> Published:
     )
 
 
-def _real_esrgan(file: str, release: str, factor: int, megabytes: int, sha256: str, weak: Source | None = None):
+def _real_esrgan(
+    file: str, release: str, factor: int, megabytes: int, sha256: str, weak: Source | None = None
+) -> Published:
     source = Source(f"{REAL_ESRGAN}/{release}/{file}.pth", sha256)
     name = file.lower().replace("_", "-")
     return Published(name, "Real-ESRGAN", "super_resolver", f"×{factor}", megabytes, "BSD-3-Clause", source, weak)

@@ -1,6 +1,5 @@
 """Published weights by name: the authors' file, downloaded once, checked, converted, and kept for all time after."""
 
-import hashlib
 import logging
 import os
 import sys
@@ -107,8 +106,9 @@ def _convert(published: Published, target: Path, file: str | os.PathLike | None)
 
 
 def _check_hash(file: Path, published: Published) -> None:
-    with file.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
+    import pooch
+
+    found = pooch.file_hash(str(file))  # SHA-256
     if found != published.source.sha256:
         raise ValueError(
             f"{file} is not the published {published.name}: its SHA-256 is {found}, expected "

@@ -155,11 +155,12 @@ def load_single(
     import transformers
 
     from hf_faceenh import models
-    from hf_faceenh.models.soundness import check_folder
+    from hf_faceenh.models.soundness import check_model_folder
 
     with _loading(model):
-        check_folder(Path(model))
         library = models if hasattr(models, name) else transformers
+        if library is transformers:  # our own classes check their folders themselves
+            check_model_folder(Path(model))
         return {ROLES.get(name, name): getattr(library, name).from_pretrained(model, dtype=dtype or torch.float32)}
 
 

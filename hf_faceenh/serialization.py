@@ -10,12 +10,13 @@ from hf_faceenh.fetching import is_published
 from hf_faceenh.loading import VARIANTS, check_backend, load_single
 from hf_faceenh.models import FaceDetector, FaceEnhancer, FaceRecognizer, SuperResolver
 from hf_faceenh.models.auto import ENHANCERS
-from hf_faceenh.models.soundness import check_pipeline_folder, check_size, check_values
+from hf_faceenh.models.soundness import check_model_folder, check_size, check_values
 from hf_faceenh.onnx.loading import load_components
 from hf_faceenh.onnx.networks import refuse_onnx
 from hf_faceenh.pictures import FaceImageProcessor
 
 BUNDLED = Path(__file__).parent / "weights"
+PARSER = "parser"  # the one component whose class is not ours, so that it does not check its weights itself
 # Our components and the modules that they live in today.
 OURS = {
     kind.__name__: kind.__module__
@@ -74,16 +75,16 @@ class SavedPipelineMixin:
                 raise ValueError(f"The bundled pipeline has the variants {', '.join(VARIANTS)}; got {variant!r}.")
             kwargs.setdefault("enhancer", FaceEnhancer.from_pretrained(BUNDLED / VARIANTS[variant], dtype=dtype))
         if Path(name or BUNDLED).is_dir():
-            check_pipeline_folder(Path(name or BUNDLED))
+            check_model_folder(Path(name or BUNDLED, PARSER))
         loaded = super().from_pretrained(name or BUNDLED, **kwargs)
         _check_parser(loaded[0] if isinstance(loaded, tuple) else loaded)
         return loaded
 
     @classmethod
     def download(cls, *args, **kwargs) -> str:
-        """As in diffusers; what came is checked before anything is built of it."""
+        """As in diffusers; the parser that came is checked before anything is built of it, as our own classes do."""
         folder = super().download(*args, **kwargs)
-        check_pipeline_folder(Path(folder))
+        check_model_folder(Path(folder, PARSER))
         return folder
 
     def save_pretrained(self, save_directory: str | Path, **kwargs) -> None:
@@ -128,11 +129,11 @@ class SavedPipelineMixin:
 
 
 def _check_parser(pipeline: Any) -> None:
-    """Of the parser, which is not a class of ours, `transformers` leaves weights random that it does not find."""
-    parser = getattr(pipeline, "parser", None)
+    """`transformers` leaves weights random that it does not find."""
+    parser = getattr(pipeline, PARSER, None)
     if isinstance(parser, torch.nn.Module):
-        check_values("parser", parser)
-        check_size("parser", parser, Path(parser.name_or_path))
+        check_values(PARSER, parser)
+        check_size(PARSER, parser, Path(parser.name_or_path))
 
 
 def _is_ours(name: str, value: Any) -> bool:

@@ -30,7 +30,7 @@ class SoundWeights:
     def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
         name = pretrained_model_name_or_path
         if name is not None and Path(name).is_dir():
-            check_folder(Path(name) / (kwargs.get("subfolder") or ""))
+            check_model_folder(Path(name) / (kwargs.get("subfolder") or ""))
         model, report = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
         refuse_gaps(cls.__name__, name, report["missing_keys"])
         check_values(cls.__name__, model)
@@ -68,7 +68,7 @@ def check_result(picture: torch.Tensor) -> None:
         )
 
 
-def check_folder(folder: Path) -> None:
+def check_model_folder(folder: Path) -> None:
     """Checks the config and the weights' headers of a model's folder; nothing is loaded.
 
     Raises:
@@ -83,12 +83,6 @@ def check_folder(folder: Path) -> None:
                 raise ValueError(
                     f"{file}: {name} is of the kind {entry['dtype']}, expected one of {', '.join(FLOATS)}."
                 )
-
-
-def check_pipeline_folder(folder: Path) -> None:
-    """The same for each component of a pipeline that has weights."""
-    for file in sorted(folder.glob("*/*.safetensors")):
-        check_folder(file.parent)
 
 
 def check_config(name: str | Path, config: Any, key: str = "its config") -> None:

@@ -25,7 +25,7 @@ from hf_faceenh.models import (
 )
 from hf_faceenh.models.detector import check_pictures
 from hf_faceenh.models.face_network import check_faces, check_fidelity
-from hf_faceenh.models.soundness import check_folder
+from hf_faceenh.models.soundness import check_model_folder
 from hf_faceenh.onnx.graphs import file_name, scaled
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def load_network(folder: Path, role: str, variant: str | None = None) -> OnnxNet
         ValueError: for a config that no network here has.
         OSError: where files are missing or damaged.
     """
-    check_folder(folder / role)
+    check_model_folder(folder / role)
     config = config_of(folder / role)
     names = [scaled(scale) for scale in config.scales or [config.scale]] if role == "super_resolver" else ["model"]
     files = [folder / role / file_name(name, variant) for name in names]

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from mutations import damaged, damaged_config, findings, verdict
@@ -67,7 +68,6 @@ def checkpoints() -> list[tuple[str, bytes]]:
         with io.BytesIO() as file:
             torch.save({"params": state}, file, **options)
             files.append((".pth", file.getvalue()))
-    onnx = pytest.importorskip("onnx")
     weights = [onnx.numpy_helper.from_array(value.numpy(), key) for key, value in state.items()]
     graph = onnx.helper.make_graph([], "network", [], [], initializer=weights)
     return [*files, (".onnx", onnx.helper.make_model(graph).SerializeToString())]
