@@ -24,6 +24,8 @@ class DiscriminatorConfig:
         layers: of projected: hidden states of the backbone, finest first; the default is for MobileNetV2.
         width: of projected: channels of the mixed features and of the heads.
         parts: of projected: judge eyes and mouth by themselves too, each as much as the whole face.
+        grey: of projected: judge brightness only, so that it can't paint coloured spots into eyes.
+        side: of projected: px of the whole face as it is judged, eyes and mouth at half of it; at most the face's own.
 
     Raises:
         ValueError: for a value out of its range, or one that the kind has no use for.
@@ -35,6 +37,8 @@ class DiscriminatorConfig:
     layers: tuple[int, ...] = LAYERS
     width: int = 64
     parts: bool = False
+    grey: bool = False
+    side: int = 512
 
     def __post_init__(self):
         rules = {
@@ -43,6 +47,8 @@ class DiscriminatorConfig:
             "narrow": (self.narrow > 0, "above 0"),
             "width": (self.width >= 1, "at least 1"),
             "parts": (not self.parts or self.kind == "projected", "false, but for the kind projected"),
+            "grey": (not self.grey or self.kind == "projected", "false, but for the kind projected"),
+            "side": (self.side >= 32, "at least 32"),
         }
         check_settings("discriminator", self, rules)
 
@@ -59,4 +65,4 @@ def make_discriminator(config: DiscriminatorConfig, size: int, backbone: nn.Modu
         raise ValueError(
             "discriminator.kind is projected, but there is no perceptual_backbone; give one, or choose gpen."
         )
-    return ProjectedDiscriminator(backbone, config.layers, config.width, config.parts)
+    return ProjectedDiscriminator(backbone, config.layers, config.width, config.parts, config.grey, config.side)

@@ -50,13 +50,24 @@ class ProjectedDiscriminator(nn.Module):
         width: channels of the mixed features and of the heads.
         parts: also look at both eyes (with the same heads, one mirrored) and at the mouth of aligned faces (as
             GFPGAN does, Wang et al. 2021), enlarged, each with as many logits as the whole face.
+        grey: see no colours.
+        side: px of the whole face as it is looked at, its parts at half of it; a larger face is reduced to it.
 
     Raises:
         ValueError: for a backbone without such hidden states.
     """
 
-    def __init__(self, backbone: nn.Module, layers: Sequence[int] = LAYERS, width: int = 64, parts: bool = False):
+    def __init__(
+        self,
+        backbone: nn.Module,
+        layers: Sequence[int] = LAYERS,
+        width: int = 64,
+        parts: bool = False,
+        grey: bool = False,
+        side: int = 512,
+    ):
         super().__init__()
+        self.grey, self.side = grey, side
         self.vision = VisionFeatures(backbone, layers, option="discriminator.layers")
         with torch.no_grad():
             maps = self.vision(torch.zeros(1, 3, 64, 64, device=backbone.device))
@@ -70,10 +81,13 @@ class ProjectedDiscriminator(nn.Module):
         self.heads = nn.ModuleDict({view: nn.ModuleList([Head(width) for _ in maps]) for view in views})
 
     def forward(self, faces: torch.Tensor) -> ProjectedOutput:
+        if self.grey:
+            faces = faces.mean(dim=1, keepdim=True).expand_as(faces)
         faces = faces.contiguous(memory_format=torch.channels_last)
-        outputs = self._judged("face", self.mixing(self.vision(faces)))
+        side = min(self.side, faces.shape[-1])
+        outputs = self._judged("face", self.mixing(self.vision(F.adaptive_avg_pool2d(faces, side))))
         if "mouth" in self.heads:
-            maps = self.mixing(self.vision(torch.cat(face_parts(faces))))
+            maps = self.mixing(self.vision(torch.cat(face_parts(faces, side // 2))))
             eyes = 2 * len(faces)  # left and right
             outputs += self._judged("eyes", [scale[:eyes] for scale in maps])
             outputs += self._judged("mouth", [scale[eyes:] for scale in maps])
@@ -144,8 +158,8 @@ class Head(nn.Module):
         return F.adaptive_avg_pool2d(self.output(maps), REGIONS).flatten(1), features
 
 
-def face_parts(faces: torch.Tensor) -> list[torch.Tensor]:
-    """Image-left eye, image-right eye (mirrored) and mouth of aligned faces: `[B, 3, S, S]` → `[B, 3, S/2, S/2]`s."""
+def face_parts(faces: torch.Tensor, size: int) -> list[torch.Tensor]:
+    """Image-left eye, image-right eye (mirrored) and mouth of aligned faces: `[B, 3, S, S]` → `[B, 3, size, size]`s."""
     side = faces.shape[-1]
     left, right, _, *corners = FFHQ_TEMPLATE
     mouth = tuple(sum(values) / 2 for values in zip(*corners, strict=True))
@@ -154,6 +168,6 @@ def face_parts(faces: torch.Tensor) -> list[torch.Tensor]:
     for x, y in (left, right, mouth):
         x, y = (round(value * side - extent / 2) for value in (x, y))
         part = faces[:, :, y : y + extent, x : x + extent]
-        parts.append(F.interpolate(part, size=(side // 2, side // 2), mode="bilinear"))
+        parts.append(F.interpolate(part, size=(size, size), mode="bilinear"))
     parts[1] = parts[1].flip(-1)
     return parts

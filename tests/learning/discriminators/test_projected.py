@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from training_pieces import blurred, projected, random_faces, resnet
 from transformers import ViTConfig, ViTModel
 
@@ -71,14 +72,14 @@ def test_it_learns_to_tell_blurred_from_sharp_faces_it_has_not_seen():
     assert sharp.min() > soft.max()
 
 
-def test_the_parts_are_eyes_and_mouth_at_half_the_side():
+def test_the_parts_are_eyes_and_mouth():
     """Dots at the landmarks come to the middle; the right eye is mirrored, so that both look outwards alike."""
     faces = torch.zeros(1, 3, 256, 256)
     left, right, _, *corners = ((round(256 * x), round(256 * y)) for x, y in FFHQ_TEMPLATE)
     for x, y in (left, right, *corners):
         faces[..., y - 2 : y + 2, x - 2 : x + 2] = 1
     faces[..., right[1], right[0] + 20] = 2  # outwards of the right eye
-    parts = face_parts(faces)
+    parts = face_parts(faces, 128)
     assert all(part.shape == (1, 3, 128, 128) for part in parts)
     for eye in parts[:2]:
         assert eye[0, 0, 64, 64] == 1
@@ -86,6 +87,23 @@ def test_the_parts_are_eyes_and_mouth_at_half_the_side():
     assert abs(y - 64) <= 2 and x < 50
     columns = parts[2][0, 0].amax(dim=0).nonzero()
     assert (columns.min() + columns.max()).item() / 2 == pytest.approx(63.5, abs=2)
+
+
+@torch.no_grad()
+def test_a_grey_one_sees_no_colours():
+    faces = random_faces(2, 64)
+    tinted = faces + torch.tensor([0.2, 0.1, -0.3])[:, None, None]
+    for grey in (False, True):
+        network = projected(parts=True, grey=grey).eval()
+        assert torch.allclose(network(tinted).logits, network(faces).logits, atol=1e-4) == grey
+
+
+@torch.no_grad()
+def test_larger_faces_are_looked_at_reduced_to_the_side():
+    network, faces = projected(side=32).eval(), random_faces(2, 64)
+    reduced = F.avg_pool2d(faces, 2)
+    torch.testing.assert_close(network(faces).logits, network(reduced).logits)
+    assert not torch.allclose(projected().eval()(faces).logits, network(reduced).logits)
 
 
 def test_autocast_keeps_logits_and_gradients_near_those_of_float32():
@@ -132,6 +150,8 @@ def test_a_backbone_that_does_not_do_is_one_clear_line(backbone, changes, messag
         ({"width": 0}, "discriminator.width must be at least 1; got 0"),
         ({"narrow": 0}, "discriminator.narrow must be above 0; got 0"),
         ({"parts": True}, "discriminator.parts must be false, but for the kind projected; got True"),
+        ({"grey": True}, "discriminator.grey must be false, but for the kind projected; got True"),
+        ({"side": 16}, "discriminator.side must be at least 32; got 16"),
     ],
 )
 def test_a_mistaken_config_is_refused(changes, message):
