@@ -55,13 +55,14 @@ QUICK = {
         *("--tune_rounds", "1", "--batch_size", "2", "--assessed_faces", "2", "--num_workers", "0"),
         *("--reduction.multiple", "1", "--reduction.calibration", "2", "--discriminator.narrow", "0.03"),
     ],
+    "training/compare_blind.py": ["--faces", "2"],
     "training/prepare_faces.py": ["--size", "64", "--min_source_px", "50"],
 }
 # What the commands of a page find when they begin; see `stock`.
 NEEDED = {
     "README.md": "photo.jpg old.jpg scans faces GPEN-BFR-512.pth",
     "docs/enhance.md": "photo.jpg moving.gif scans",
-    "docs/train.md": "photo.jpg photographs others recognizer",
+    "docs/train.md": "photo.jpg photographs others recognizer earlier",
     "docs/compress.md": "photo.jpg faces others degraded recognizer GPEN-BFR-512.pth",
     "docs/deploy.md": "photo.jpg scans run",
 }
@@ -257,7 +258,8 @@ def stock(astronaut, tmp_path_factory) -> Path:
             face.rotate(-3 * index).resize((side, side)).save(folder / "degraded" / level / f"{index}.jpg")
     config = FaceRecognizerConfig(embedding_size=8, stem_channels=4, stage_channels=[4], stage_blocks=[1])
     FaceRecognizer(config).save_pretrained(folder / "recognizer")
-    tiny_enhancer(64).save_pretrained(folder / "run" / "enhancer")
+    for run in ("run", "earlier"):
+        tiny_enhancer(64).save_pretrained(folder / run / "enhancer")
     gpen = ROOT / "tests" / "data" / "golden" / "gpen_generator" / "weights.safetensors"
     torch.save({"g_ema": load_file(gpen)}, folder / "GPEN-BFR-512.pth")
     return folder
