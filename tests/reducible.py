@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from hf_faceenh.models.enhancer import FaceEnhancer
+from hf_faceenh.models.gfpgan import GFPGANFaceEnhancer, gfpgan_config
 from hf_faceenh.models.gpen import GPENFaceEnhancer
 
 
@@ -34,10 +35,21 @@ def gpen():
         constant_channels=8,
         decoder_channels=[[8], [8, 8], [8, 8]],
     )
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "noise_weight" in name or parameter.ndim == 1:
-                parameter.add_(0.3 * torch.randn_like(parameter))
+    return disturbed(model)
+
+
+def gfpgan():
+    """The convolutional network is 8 channels wide, the generating network 16."""
+    torch.manual_seed(0)
+    return disturbed(GFPGANFaceEnhancer(**gfpgan_config(16, style_dim=8, narrow=1 / 32)))
+
+
+@torch.no_grad()
+def disturbed(model):
+    """With biases and noise weights, which start at 0."""
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            parameter.add_(0.3 * torch.randn_like(parameter))
     return model
 
 

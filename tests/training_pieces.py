@@ -6,8 +6,16 @@ from torch import nn
 from transformers import MobileNetV2Config, MobileNetV2Model, ResNetConfig, ResNetModel
 
 from hf_faceenh.learning.discriminators import ProjectedDiscriminator
-from hf_faceenh.models import FaceDiscriminator, FaceEnhancer, FaceRecognizer, FaceRecognizerConfig, GPENFaceEnhancer
+from hf_faceenh.models import (
+    FaceDiscriminator,
+    FaceEnhancer,
+    FaceRecognizer,
+    FaceRecognizerConfig,
+    GFPGANFaceEnhancer,
+    GPENFaceEnhancer,
+)
 from hf_faceenh.models.discriminator import FaceDiscriminatorOutput
+from hf_faceenh.models.gfpgan import gfpgan_config
 
 
 def random_faces(count=2, size=64, seed=0):
@@ -55,6 +63,12 @@ def gpen(size=32, width=8, style=16):
         constant_channels=width,
         decoder_channels=[[width]] + [[width, width]] * (resolutions - 1),
     )
+
+
+def gfpgan(size=32, width=4, style=8):
+    """Its noise features are `width` channels wide."""
+    torch.manual_seed(0)
+    return GFPGANFaceEnhancer(**gfpgan_config(size, style_dim=style, narrow=2 * width / 512))
 
 
 class LinearDiscriminator(nn.Module):

@@ -10,14 +10,24 @@ def _build(state: StateDict) -> GFPGANFaceEnhancer:
     def width(key: str) -> int:  # generator convolutions are stored as [1, out, in, 3, 3]
         return shape_of(state, f"stylegan_decoder.{key}.modulated_conv.weight")[-4]
 
+    def outputs(keys: str) -> list[int]:
+        return [shape_of(state, keys.format(i))[0] for i in range(steps)]
+
     steps = count_of(state, r"conv_body_down\.(\d+)\.")
-    encoder = [shape_of(state, f"conv_body_down.{i}.conv2.weight")[0] for i in range(steps)]
-    decoder = [[width(f"style_convs.{2 * i + j}") for j in (0, 1)] for i in range(steps)]
+    conditioned = outputs("condition_scale.{}.2.weight")
+    decoder = [
+        [width(f"style_convs.{2 * i}") - conditioned[i], width(f"style_convs.{2 * i + 1}")] for i in range(steps)
+    ]
     return GFPGANFaceEnhancer(
         sample_size=4 * 2**steps,
-        encoder_channels=[shape_of(state, "conv_body_first.weight")[0], *encoder],
+        encoder_channels=[shape_of(state, "conv_body_first.weight")[0], *outputs("conv_body_down.{}.conv2.weight")],
+        halving_channels=outputs("conv_body_down.{}.conv1.weight"),
+        doubling_channels=[*outputs("conv_body_up.{}.conv1.weight"), outputs("conv_body_up.{}.conv2.weight")[-1]],
         style_dim=shape_of(state, "stylegan_decoder.style_conv1.modulated_conv.modulation.weight")[1],
         constant_channels=shape_of(state, "stylegan_decoder.constant_input.weight")[1],
+        scale_channels=outputs("condition_scale.{}.0.weight"),
+        shift_channels=outputs("condition_shift.{}.0.weight"),
+        conditioned_channels=conditioned,
         decoder_channels=[[width("style_conv1")], *decoder],
         license=LICENSE,
     )
@@ -37,9 +47,10 @@ def _places(model: GFPGANFaceEnhancer) -> Places:
             places |= both(f"{published}.conv1", f"{ours}.{way}.{i}.conv1")
             places |= both(f"{published}.conv2", f"{ours}.{way}.{i}.conv2")
             places[f"{published}.skip.weight"] = f"{ours}.{way}.{i}.skip.weight"
-        for layer in (0, 2):
-            places |= both(f"condition_scale.{i}.{layer}", f"{ours}.scales.{i}.{layer}")
-            places |= both(f"condition_shift.{i}.{layer}", f"{ours}.shifts.{i}.{layer}")
+        for part in ("scale", "shift"):
+            transform = f"generating_network.stages.{i + 1}.transform.{part}"
+            for layer in (0, 2):
+                places |= both(f"condition_{part}.{i}.{layer}", f"{transform}.{layer}")
 
     def modulated(published: str, ours: str) -> dict[str, str]:
         return {

@@ -16,6 +16,7 @@ from hf_faceenh.learning.losses import GAMES, DiscriminatorLoss, EnhancerLoss, T
 from hf_faceenh.learning.options import TrainingOptions
 from hf_faceenh.learning.reduction import Reduction, follow_channels
 from hf_faceenh.models import FaceEnhancer, FaceEnhancerOutput, load_enhancer, load_transformers
+from hf_faceenh.models.channels import remove_channels
 
 BETAS, DISCRIMINATOR_BETAS = (0.9, 0.99), (0.0, 0.99)  # of Adam
 
@@ -36,6 +37,11 @@ class Learner:
         self.options, self.accelerator = options, accelerator
         if start := checkpoint / "enhancer" if checkpoint else options.init:
             self.model = load_enhancer(start)
+            if not hasattr(self.model, "channel_groups"):
+                raise ValueError(
+                    f"--init {start} is a {type(self.model).__name__}, which can only be a --teacher; expected an "
+                    "enhancer that is trained and reduced: FaceEnhancer, GPENFaceEnhancer or GFPGANFaceEnhancer."
+                )
             if options.grow > 1 and not checkpoint:
                 self.model = grown(self.model, options.grow)
         else:
@@ -199,7 +205,7 @@ class Learner:
 
     def averaged(self) -> torch.nn.Module:
         """A network with the averaged weights, for evaluation."""
-        model = type(self.plain).from_config(self.plain.config)
+        model = remove_channels(self.plain, {})  # a copy, with the fixed noise that a GFPGAN has besides its weights
         self.averages.copy_to(model.parameters())
         return model.to(self.accelerator.device, memory_format=torch.channels_last).eval()
 

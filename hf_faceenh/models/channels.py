@@ -94,6 +94,54 @@ def layer_outputs(layer: str) -> tuple[Slice, ...]:
     return Slice(f"{layer}.weight", 0), Slice(f"{layer}.bias", 0)
 
 
+def layer_inputs(*layers: str) -> tuple[Slice, ...]:
+    """The input channels of plain layers."""
+    return tuple(Slice(f"{layer}.weight", 1) for layer in layers)
+
+
+def modulated_inputs(layer: str, start: int = 0, equalized: bool = False) -> tuple[Slice, ...]:
+    """Input channels of StyleGAN2's styled convolution or to-RGB, from `start` on."""
+    return (
+        Slice(f"{layer}.weight", 1, start, equalized=equalized),
+        Slice(f"{layer}.modulation.weight", 0, start),
+        Slice(f"{layer}.modulation.bias", 0, start),
+    )
+
+
+def styled_convolution(stage: int, index: int) -> str:
+    """Its name, of the `index`-th at the resolution 4·2^`stage`."""
+    return f"generating_network.stages.{stage}.convolutions.{index}"
+
+
+def styled_readers(
+    widths: Sequence[Sequence[int]], stage: int, index: int, start: int = 0, equalized: bool = False
+) -> tuple[Slice, ...]:
+    """What reads the output of a styled convolution, from channel `start` on: the next one; at the end of a stage the
+    to-RGB too. `widths` has one entry per resolution, with one number per convolution."""
+    if index + 1 < len(widths[stage]):
+        return modulated_inputs(styled_convolution(stage, index + 1), start, equalized)
+    readers = modulated_inputs(f"generating_network.stages.{stage}.to_rgb", start, equalized)
+    if stage + 1 < len(widths):
+        readers += modulated_inputs(styled_convolution(stage + 1, 0), start, equalized)
+    return readers
+
+
+def styled_convolution_group(
+    widths: Sequence[Sequence[int]], stage: int, index: int, equalized: bool = False
+) -> ChannelGroup:
+    """The channels of a styled convolution that `widths`, the config's `decoder_channels`, counts."""
+    layer = styled_convolution(stage, index)
+    return ChannelGroup(
+        name=layer,
+        part="generating_network",
+        resolution=4 << stage,
+        width=widths[stage][index],
+        path=("decoder_channels", stage, index),
+        producers=layer_outputs(layer),
+        consumers=styled_readers(widths, stage, index, equalized=equalized),
+    )
+
+
 def noise_feature_groups(groups: Sequence[ChannelGroup]) -> list[ChannelGroup]:
     """The layers whose outputs are the noise features, from S×S down to 4×4: the last of each resolution."""
     return list({group.resolution: group for group in groups if group.part == "convolutional_network"}.values())

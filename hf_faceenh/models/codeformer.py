@@ -59,8 +59,8 @@ class Fusion(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.merge = ResidualBlock(2 * channels, channels)
-        self.scale = feature_transform(channels)
-        self.shift = feature_transform(channels)
+        self.scale = feature_transform(channels, channels, channels)
+        self.shift = feature_transform(channels, channels, channels)
 
     def forward(self, hidden: torch.Tensor, feature: torch.Tensor, fidelity: float) -> torch.Tensor:
         merged = self.merge(torch.cat([feature, hidden], dim=1))

@@ -64,6 +64,13 @@ def check_stages(decoder_channels: Sequence[Sequence[int]]) -> None:
         )
 
 
+def check_counts(sample_size: int, count: int, **channels: Sequence) -> None:
+    """Raises a `ValueError` unless each of `channels` has `count` entries."""
+    for name, entries in channels.items():
+        if len(entries) != count:
+            raise ValueError(f"{name} needs {count} entries at sample_size {sample_size}; got {len(entries)}.")
+
+
 def check_halvings(sample_size: int, channels: Sequence[int]) -> int:
     """The side of the last of as many maps as `channels` has entries, each half as large as the one before.
 

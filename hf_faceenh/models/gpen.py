@@ -7,7 +7,16 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
-from .channels import ChannelGroup, Slice, constant_group, layer_outputs
+from .channels import (
+    ChannelGroup,
+    Slice,
+    constant_group,
+    layer_outputs,
+    modulated_inputs,
+    styled_convolution,
+    styled_convolution_group,
+    styled_readers,
+)
 from .checkpointing import checkpointed
 from .face_network import ThreeNetworks, check_resolutions, check_stages
 from .layers import EqualizedConv2d, EqualizedLinear, PixelNorm, StyledConv2d, ToRGB, Upsample
@@ -175,9 +184,9 @@ class GPENFaceEnhancer(ThreeNetworks, SoundWeights, ModelMixin, ConfigMixin):
             else:
                 readers.append(Slice("mapping_network.0.weight", 1, repeat=16, equalized=True))
             for index, before in enumerate(self.config.decoder_channels[stage]):
-                convolution = f"generating_network.stages.{stage}.convolutions.{index}"
-                makers += (Slice(f"{convolution}.bias", 0, before),)  # behind the bias of its own channels
-                readers += self._generating_inputs(stage, index, before)
+                # behind the bias of its own channels
+                makers += (Slice(f"{styled_convolution(stage, index)}.bias", 0, before),)
+                readers += styled_readers(self.config.decoder_channels, stage, index, before, equalized=True)
             groups.append(
                 ChannelGroup(
                     name=f"convolutional_network.layers.{depth}",
@@ -192,43 +201,15 @@ class GPENFaceEnhancer(ThreeNetworks, SoundWeights, ModelMixin, ConfigMixin):
         return groups
 
     def _decoder_groups(self) -> list[ChannelGroup]:
-        groups = [
-            constant_group(
-                self.config.constant_channels,
-                _modulated_inputs("generating_network.stages.0.convolutions.0"),
-            )
-        ]
-        for stage, widths in enumerate(self.config.decoder_channels):
-            for index, width in enumerate(widths):
-                layer = f"generating_network.stages.{stage}.convolutions.{index}"
-                groups.append(
-                    ChannelGroup(
-                        name=layer,
-                        part="generating_network",
-                        resolution=4 << stage,
-                        width=width,
-                        path=("decoder_channels", stage, index),
-                        producers=layer_outputs(layer),
-                        consumers=self._generating_inputs(stage, index),
-                    )
-                )
-        return groups
-
-    def _generating_inputs(self, stage: int, index: int, start: int = 0) -> tuple[Slice, ...]:
-        """What reads the output of a styled convolution, from channel `start` on: the next one, and the to-RGB."""
         widths = self.config.decoder_channels
-        if index + 1 < len(widths[stage]):
-            return _modulated_inputs(f"generating_network.stages.{stage}.convolutions.{index + 1}", start)
-        readers = _modulated_inputs(f"generating_network.stages.{stage}.to_rgb", start)
-        if stage + 1 < len(widths):
-            readers += _modulated_inputs(f"generating_network.stages.{stage + 1}.convolutions.0", start)
-        return readers
-
-
-def _modulated_inputs(layer: str, start: int = 0) -> tuple[Slice, ...]:
-    """Input channels of a styled convolution or a to-RGB, from `start` on."""
-    return (
-        Slice(f"{layer}.weight", 1, start, equalized=True),
-        Slice(f"{layer}.modulation.weight", 0, start),
-        Slice(f"{layer}.modulation.bias", 0, start),
-    )
+        constant = constant_group(
+            self.config.constant_channels, modulated_inputs(styled_convolution(0, 0), equalized=True)
+        )
+        return [
+            constant,
+            *(
+                styled_convolution_group(widths, stage, index, equalized=True)
+                for stage, counts in enumerate(widths)
+                for index in range(len(counts))
+            ),
+        ]

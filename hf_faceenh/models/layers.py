@@ -148,12 +148,13 @@ def modulated_rgb(
     return image.mT.unflatten(2, hidden.shape[2:])
 
 
-def feature_transform(channels: int) -> nn.Sequential:
-    """The scale or the shift of a spatial feature transform (Wang et al. 2018): `[B, channels, r, r]` → the same."""
+def feature_transform(in_channels: int, hidden_channels: int, out_channels: int) -> nn.Sequential:
+    """The scale or the shift of a spatial feature transform (Wang et al. 2018): `[B, in_channels, r, r]` →
+    `[B, out_channels, r, r]`."""
     return nn.Sequential(
-        nn.Conv2d(channels, channels, 3, padding=1),
+        nn.Conv2d(in_channels, hidden_channels, 3, padding=1),
         nn.LeakyReLU(SLOPE, inplace=True),
-        nn.Conv2d(channels, channels, 3, padding=1),
+        nn.Conv2d(hidden_channels, out_channels, 3, padding=1),
     )
 
 

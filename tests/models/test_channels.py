@@ -13,6 +13,7 @@ from hf_faceenh.models.channels import (
     remove_channels,
 )
 from hf_faceenh.models.enhancer import FaceEnhancer
+from hf_faceenh.models.gfpgan import GFPGANFaceEnhancer
 from hf_faceenh.models.gpen import GPENFaceEnhancer
 from hf_faceenh.models.layers import StyledConv2d
 
@@ -32,16 +33,40 @@ GPEN = {
     "decoder_channels": [[8], [10, 12], [13, 14]],
     "license": "none",
 }
+GFPGAN = {
+    "sample_size": 16,
+    "encoder_channels": [3, 5, 7],
+    "halving_channels": [4, 6],
+    "doubling_channels": [8, 9, 10],
+    "style_dim": 2,
+    "constant_channels": 11,
+    "scale_channels": [12, 13],
+    "shift_channels": [14, 15],
+    "conditioned_channels": [16, 17],
+    "decoder_channels": [[18], [19, 20], [21, 22]],
+    "license": "none",
+}
 OURS_LAYERS = 7 + 2 + 1 + 8  # encoder, mapping but its last, constant, decoder
 GPEN_LAYERS = 3 + 1 + 5
+GFPGAN_LAYERS = 3 + 2 + 3 + 1 + 3 * 2 + 5
+LAYERS = {"ours": OURS_LAYERS, "gpen": GPEN_LAYERS, "gfpgan": GFPGAN_LAYERS}
 
 
 def ours():
     torch.manual_seed(0)
-    model = FaceEnhancer(**OURS).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * (0.3 if parameter.ndim == 1 else 0))  # biases start at 0
+    return with_biases(FaceEnhancer(**OURS).eval())
+
+
+def gfpgan():
+    torch.manual_seed(0)
+    return with_biases(GFPGANFaceEnhancer(**GFPGAN).eval())
+
+
+@torch.no_grad()
+def with_biases(model):
+    """Which start at 0, as do noise weights."""
+    for parameter in model.parameters():
+        parameter.add_(torch.randn_like(parameter) * (0.3 if parameter.ndim == 1 else 0))
     return model
 
 
@@ -56,6 +81,10 @@ def gpen():
 def faces(model):
     size = model.config.sample_size
     return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+MAKERS = {"ours": ours, "gpen": gpen, "gfpgan": gfpgan}
+every_network = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
 
 def some_of(group):
@@ -77,11 +106,9 @@ def assert_equal_to_masked(model, keep):
     return smaller
 
 
-@pytest.mark.parametrize(
-    "make, index", [(ours, i) for i in range(OURS_LAYERS)] + [(gpen, i) for i in range(GPEN_LAYERS)]
-)
-def test_removing_channels_of_one_layer_equals_masking_them(make, index):
-    model = make()
+@pytest.mark.parametrize(("name", "index"), [(name, index) for name in LAYERS for index in range(LAYERS[name])])
+def test_removing_channels_of_one_layer_equals_masking_them(name, index):
+    model = MAKERS[name]()
     group = model.channel_groups()[index]
     smaller = assert_equal_to_masked(model, {group.name: some_of(group)})
     assert [g.width for g in smaller.channel_groups()] == [
@@ -89,7 +116,7 @@ def test_removing_channels_of_one_layer_equals_masking_them(make, index):
     ]
 
 
-@pytest.mark.parametrize("make", [ours, gpen])
+@every_network
 def test_removing_channels_of_all_layers_at_once_and_again(make, tmp_path):
     model = make()
     smaller = assert_equal_to_masked(model, {g.name: some_of(g) for g in model.channel_groups()})
@@ -102,11 +129,12 @@ def test_removing_channels_of_all_layers_at_once_and_again(make, tmp_path):
     assert loaded.config.license == model.config.license
 
 
-@pytest.mark.parametrize("make, count", [(ours, OURS_LAYERS), (gpen, GPEN_LAYERS)])
-def test_groups_name_every_width_of_the_config_once_but_the_fixed_ones(make, count):
-    model = make()
+@pytest.mark.parametrize("name", LAYERS)
+def test_groups_name_every_width_of_the_config_once_but_the_fixed_ones(name):
+    model = MAKERS[name]()
     groups = model.channel_groups()
-    assert len({group.path for group in groups}) == len({group.name for group in groups}) == len(groups) == count
+    assert len({group.path for group in groups}) == len({group.name for group in groups}) == len(groups)
+    assert len(groups) == LAYERS[name]
     for group in groups:
         width = model.config
         for key in group.path:
@@ -117,12 +145,27 @@ def test_groups_name_every_width_of_the_config_once_but_the_fixed_ones(make, cou
     assert [(g.width, g.resolution) for g in found] == [(f.shape[1], f.shape[-1]) for f in features]
 
 
-def test_the_attribute_feature_and_gpens_mapping_network_keep_their_width():
+def test_the_attribute_feature_and_published_mapping_networks_keep_their_width():
     assert [g.path for g in ours().channel_groups() if g.part == "mapping_network"] == [
         ("mapping_channels", 0),
         ("mapping_channels", 1),
     ]
-    assert all(group.part != "mapping_network" for group in gpen().channel_groups())
+    for make in (gpen, gfpgan):
+        assert all(group.part != "mapping_network" for group in make().channel_groups())
+
+
+@torch.no_grad()
+def test_any_channels_of_any_layers_may_go_from_gfpgan():
+    model = gfpgan()
+    for seed in range(10):
+        generator = torch.Generator().manual_seed(seed)
+
+        def some(below, generator=generator):
+            return int(torch.randint(below, (), generator=generator))
+
+        groups = [group for group in model.channel_groups() if some(3)]
+        kept = {g.name: torch.randperm(g.width, generator=generator)[: 1 + some(g.width)] for g in groups}
+        assert_equal_to_masked(model, {name: channels.sort().values for name, channels in kept.items()})
 
 
 @torch.no_grad()
@@ -192,14 +235,15 @@ def test_tensors_follow_the_channels():
     assert reduced[untouched].data_ptr() != averages[untouched].data_ptr()
 
 
-@pytest.mark.parametrize("make", [ours, gpen])
+@every_network
 def test_nothing_removed_is_a_copy(make):
     model, state = make().train(), torch.get_rng_state()
     copy = remove_channels(model, {})
     assert torch.equal(torch.get_rng_state(), state)  # a run with a reduction draws the same numbers
     assert copy.training and copy is not model
-    for (name, a), (_, b) in zip(model.named_parameters(), copy.named_parameters(), strict=True):
-        assert torch.equal(a, b) and a.data_ptr() != b.data_ptr() and b.requires_grad, name
+    assert all(parameter.requires_grad for parameter in copy.parameters())
+    for (name, a), (_, b) in zip(model.state_dict().items(), copy.state_dict().items(), strict=True):
+        assert torch.equal(a, b) and a.data_ptr() != b.data_ptr(), name
 
 
 def test_a_network_of_default_widths_can_be_reduced():

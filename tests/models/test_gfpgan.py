@@ -76,8 +76,36 @@ def test_arguments_of_the_published_code_give_its_sizes():
 
 @torch.no_grad()
 def test_every_convolution_has_its_own_width():
-    model = small(encoder_channels=(2, 3, 5), constant_channels=4, decoder_channels=((2,), (3, 5), (6, 4)))
-    assert model(torch.rand(1, 3, 16, 16)).sample.shape == (1, 3, 16, 16)
+    model = small(
+        encoder_channels=(2, 3, 5), halving_channels=(4, 6), doubling_channels=(3, 2, 7), constant_channels=4,
+        scale_channels=(3, 5), shift_channels=(4, 2), conditioned_channels=(1, 6),
+        decoder_channels=((2,), (3, 5), (6, 4)),
+    )  # fmt: skip
+    output = model(torch.rand(1, 3, 16, 16), return_features=True)
+    assert output.sample.shape == (1, 3, 16, 16)
+    assert [tuple(f.shape) for f in output.noise_features] == [(1, 7, 16, 16), (1, 3, 8, 8), (1, 5, 4, 4)]
+    assert output.attribute_feature.shape == (1, 6 * 8)  # five convolutions and the last to-RGB
+
+
+@torch.no_grad()
+def test_features_are_what_the_image_is_made_of(model):
+    face = recipe_face(128)
+    output = model(face, return_features=True)
+    image = model.generating_network(output.noise_features, output.attribute_feature)
+    torch.testing.assert_close(image, output.sample, atol=0, rtol=0)
+    assert model(face).noise_features is None
+
+
+def test_gradient_checkpointing_gives_the_same_gradients():
+    face, gradients = torch.rand(2, 3, 16, 16), []
+    for checkpointing in (False, True):
+        model = small().train()
+        if checkpointing:
+            model.enable_gradient_checkpointing()
+        model(face).sample.square().sum().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert all(gradient.abs().sum() > 0 for gradient in gradients[0])
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 @torch.no_grad()
@@ -101,7 +129,9 @@ def test_refuses_other_shapes(shape):
         {"sample_size": 48},
         {"encoder_channels": (8, 8)},
         {"decoder_channels": ((8,), (8, 8), (8,))},
-        {"encoder_channels": (8, 16, 8)},
+        {"halving_channels": (4,)},
+        {"doubling_channels": (4, 4)},
+        {"conditioned_channels": (4, 4, 4)},
     ],
 )
 def test_refuses_sizes_that_do_not_fit(changes):

@@ -17,10 +17,13 @@ import torch
 from fake_hub import TOKEN, FakeHub
 from PIL import Image
 from safetensors.torch import load_file
-from tiny import SMALL
+from tiny import SMALL, tiny_codeformer
+from training_pieces import gfpgan, random_faces
 from transformers import MobileNetV2Config, MobileNetV2Model, ResNetConfig, ResNetModel
 
 from hf_faceenh import FaceEnhancer
+from hf_faceenh.learning.reduction import macs
+from hf_faceenh.models import load_enhancer
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "training" / "train.py"
@@ -279,6 +282,25 @@ def test_prune_only_reduces_an_existing_model(faces, tmp_path):
     assert "discriminator" not in lines[0]["losses"] and lines[0]["losses"]["distillation"] > 0
 
 
+def test_prune_only_reduces_a_published_gfpgan(script, faces, tmp_path):
+    """To the target, with its own features to learn from; what is saved is a GFPGAN, with the noise of the first."""
+    gfpgan(width=8).save_pretrained(tmp_path / "first")
+    any_loss = ("total_psnr", "index_psnr", "index_features")
+    arguments = [*QUICK[2:], *(f"--reduction.{name}=inf" for name in any_loss), "--num_workers", 0]
+    script["main"](command(faces, tmp_path, "--init", tmp_path / "first", "--prune_only", "true", *arguments)[2:])
+    lines = rounds(tmp_path)
+    assert lines[-1]["macs"] <= 0.5 * lines[0]["reduction"]["macs_before"]
+    assert "discriminator" not in lines[0]["losses"] and lines[0]["losses"]["distillation"] > 0
+    small = load_enhancer(tmp_path / "enhancer")
+    assert macs(small) == lines[-1]["macs"]
+    before = load_file(tmp_path / "first" / "diffusion_pytorch_model.safetensors")
+    noises = {name: value for name, value in weights(tmp_path).items() if name.endswith(".noise")}
+    assert noises and all(torch.equal(value, before[name]) for name, value in noises.items())
+    with torch.no_grad():
+        enhanced = small(random_faces(2, 32)).sample
+    assert enhanced.shape == (2, 3, 32, 32) and enhanced.isfinite().all()
+
+
 def test_push_to_hub_uploads_the_pipeline_with_its_figures(faces, tmp_path):
     hub = FakeHub()
     ours = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN}
@@ -319,6 +341,7 @@ def prepared(tmp_path_factory, faces):
     Image.new("RGB", (64, 64)).save(folder / "oblong" / "a.png")
     Image.new("RGB", (64, 40)).save(folder / "oblong" / "b.png")
     MobileNetV2Model(MobileNetV2Config(depth_multiplier=0.25, image_size=64)).save_pretrained(folder / "backbone")
+    tiny_codeformer(32).save_pretrained(folder / "codeformer")
     (folder / "unknown.yaml").write_text("stepz: 3\n")
     return folder
 
@@ -331,6 +354,7 @@ MISTAKES = [
     (["--config", "{m}/none.yaml"], "none.yaml"),
     (["--batch_size", "0"], "--batch_size must be at least 1"),
     (["--prune_only", "true"], "name it with --init"),
+    (["--init", "{m}/codeformer"], "is a CodeFormerFaceEnhancer, which can only be a --teacher"),
     (["--coefficients", '{"snow": 1}'], "snow"),
     (["--rounds", "2", "--first_reduction", "2"], "too few"),
     (["--resume", "latest"], "holds no run to go on with"),

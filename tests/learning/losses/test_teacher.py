@@ -8,6 +8,7 @@ from torch import nn
 from training_pieces import (
     discriminator,
     enhancer,
+    gfpgan,
     gpen,
     random_faces,
     recognizer,
@@ -20,10 +21,9 @@ from hf_faceenh.learning.losses import (
     relative_l1,
 )
 from hf_faceenh.learning.losses.teacher import features_of
-from hf_faceenh.models.gfpgan import GFPGANFaceEnhancer, gfpgan_config
 
 
-@pytest.mark.parametrize("make", [enhancer, gpen])
+@pytest.mark.parametrize("make", [enhancer, gpen, gfpgan])
 @torch.no_grad()
 def test_features_are_those_that_the_enhancer_returns(make):
     network, faces = make(), random_faces(2, 32)
@@ -61,12 +61,7 @@ def test_an_enhancer_without_features_is_imitated_and_not_distilled():
         DistillationLoss(Painter())
 
 
-def tiny_gfpgan():
-    torch.manual_seed(0)
-    return GFPGANFaceEnhancer(**gfpgan_config(32, style_dim=8, narrow=1 / 64)).eval()
-
-
-@pytest.mark.parametrize("make", [lambda: tiny_codeformer(32), tiny_gfpgan])
+@pytest.mark.parametrize("make", [lambda: tiny_codeformer(32), gfpgan])
 def test_a_student_comes_nearer_to_the_images_of_a_published_teacher(make):
     student, faces = enhancer(width=8), random_faces(4, 32)
     loss = ImitationLoss(make(), lambda enhanced, theirs, lq: F.l1_loss(enhanced, theirs))

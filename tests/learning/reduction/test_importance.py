@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from reducible import faces, gpen, groups_of, l2_loss, noisy, ours, silence
+from reducible import faces, gfpgan, gpen, groups_of, l2_loss, noisy, ours, silence
 
 from hf_faceenh.learning.reduction import (
     importance,
@@ -32,10 +32,17 @@ def test_useless_channels_are_ranked_last(layer, makers, method):
     assert all((values > 0).all() for name, values in scores.items() if name == LAYERS[0] != layer)
 
 
+GPEN = gpen, ["convolutional_network.layers.1", "generating_network.stages.1.convolutions.1"]
+GFPGAN = (
+    gfpgan,
+    ["convolutional_network.down.0", "convolutional_network.down.1", "generating_network.stages.1.transform"],
+)
+
+
 @pytest.mark.parametrize("method", ["taylor", "l2"])
-def test_useless_channels_of_gpen_are_ranked_last(method):
-    model = gpen()
-    names = ["convolutional_network.layers.1", "generating_network.stages.1.convolutions.1"]
+@pytest.mark.parametrize(("make", "names"), [GPEN, GFPGAN])
+def test_useless_channels_of_published_networks_are_ranked_last(make, names, method):
+    model = make()
     for name in names:
         silence(model, name, [2, 5], makers=False)
     scores = importance(model, [noisy(faces(model))], l2_loss, method)
@@ -43,7 +50,7 @@ def test_useless_channels_of_gpen_are_ranked_last(method):
         assert scores[name].argsort()[:2].sort().values.tolist() == [2, 5]
 
 
-@pytest.mark.parametrize("make", [ours, gpen])
+@pytest.mark.parametrize("make", [ours, gpen, gfpgan])
 def test_taylor_is_the_change_of_the_loss_when_a_channel_fades(make):
     """Against a difference quotient: the channel's inputs to its readers, scaled by 1 ± 0.001."""
     model = make().double()

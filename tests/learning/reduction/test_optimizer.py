@@ -1,7 +1,7 @@
 import pytest
 import torch
 import training_pieces
-from reducible import faces, gpen, groups_of, l2_loss, noisy, ours
+from reducible import faces, gfpgan, gpen, groups_of, l2_loss, noisy, ours
 
 from hf_faceenh.learning.losses import EnhancerLoss, LossConfig
 from hf_faceenh.learning.reduction import (
@@ -12,7 +12,7 @@ from hf_faceenh.learning.reduction import (
 from hf_faceenh.models.channels import masked, noise_feature_groups, reduce_tensors, remove_channels
 
 
-@pytest.mark.parametrize("make", [ours, gpen])
+@pytest.mark.parametrize("make", [ours, gpen, gfpgan])
 def test_gradients_of_the_smaller_network_are_the_reduced_ones(make):
     model = make()
     batch = noisy(faces(model))
@@ -60,7 +60,7 @@ def test_adam_goes_on_with_the_kept_channels_as_if_the_others_were_masked(optimi
     assert max(away) > 1e-4
 
 
-@pytest.mark.parametrize("make", [ours, gpen])
+@pytest.mark.parametrize("make", [ours, gpen, gfpgan])
 def test_carried_moments_are_those_that_the_smaller_network_would_have_gathered(make):
     model = make()
     batch = noisy(faces(model))
@@ -88,9 +88,16 @@ def test_an_optimizer_that_has_not_stepped_gives_nothing():
     assert not carried.state
 
 
-@pytest.mark.parametrize("make", [lambda: training_pieces.enhancer(width=6), lambda: training_pieces.gpen(width=6)])
+STUDENTS = [training_pieces.enhancer, training_pieces.gpen, training_pieces.gfpgan]
+
+
+@pytest.mark.parametrize("make", STUDENTS)
 def test_adapters_follow_the_channels_with_their_moments(make):
-    student, teacher, lq = make(), training_pieces.enhancer(width=5, seed=2), training_pieces.random_faces(3, 32)
+    student, teacher, lq = (
+        make(width=6),
+        training_pieces.enhancer(width=5, seed=2),
+        training_pieces.random_faces(3, 32),
+    )
     config = LossConfig(distillation_weight=1, distillation_adapters=True, adversarial_weight=0)
     loss = EnhancerLoss(config, teacher=teacher, student=student)
     optimizer = torch.optim.Adam(loss.distillation.adapters.parameters(), lr=0.01)

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from reducible import faces, gpen, groups_of, l2_loss, ours
+from reducible import faces, gfpgan, gpen, groups_of, l2_loss, ours
 from torch.utils.flop_counter import FlopCounterMode
 
 from hf_faceenh.learning.reduction import (
@@ -12,7 +12,7 @@ from hf_faceenh.learning.reduction import (
 from hf_faceenh.models.channels import remove_channels
 
 
-@pytest.mark.parametrize("make", [ours, gpen])
+@pytest.mark.parametrize("make", [ours, gpen, gfpgan])
 def test_macs_are_those_of_a_real_forward(make):
     model = make()
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from reducible import TinyRecognizer, faces, gpen, groups_of, noisy, ours
+from reducible import TinyRecognizer, faces, gfpgan, gpen, groups_of, noisy, ours
 
 from hf_faceenh.learning.reduction import Trials
 from hf_faceenh.models.channels import remove_channels
@@ -26,7 +26,7 @@ def test_quality_is_the_mean_psnr_over_the_range_of_two():
         assert set(outcome.changes.values()) == {0.0}
 
 
-@pytest.mark.parametrize("make", [ours, gpen])
+@pytest.mark.parametrize("make", [ours, gpen, gfpgan])
 def test_the_final_image_is_that_of_the_smaller_network(make):
     model = make()
     batch, groups = noisy(faces(model)), groups_of(model)
@@ -68,5 +68,6 @@ def test_a_noise_feature_has_two_readers():
     readers = groups_of(model)["convolutional_network.stages.0.1"].readers
     assert readers == ["convolutional_network.stages.1.0", "generating_network.stages.1.0.conv"]
     assert all(model.get_submodule(name).weight.shape[1] >= 16 for name in readers)
-    for group in gpen().channel_groups():
-        assert all(isinstance(gpen().get_submodule(name), torch.nn.Module) for name in group.readers)
+    for model in (gpen(), gfpgan()):
+        for group in model.channel_groups():
+            assert all(isinstance(model.get_submodule(name), torch.nn.Module) for name in group.readers)
