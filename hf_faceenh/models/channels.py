@@ -2,14 +2,16 @@
 
 A network names its layers with `channel_groups()`. A channel is *removed* when everything that makes it and everything
 that reads it is gone; it is *masked* when the same numbers are 0. Both give the same image, because a leaky ReLU keeps
-0 at 0. That holds for GPEN too, whose arithmetic depends on its inputs in three more places:
+0 at 0. That holds for GPEN and GFPGAN too, whose arithmetic depends on their inputs in more places:
 
 - demodulation divides by the norm of all weights that read: those of a removed channel no longer count. If only the
   channel's map were 0, as in a network that never uses it, the next convolution's output channels would be smaller by
   √(Σ over the kept inputs of (w·s)² / Σ over all of them), never larger;
-- the noise feature gets a bias and an activation of its own after each concatenation: it goes with the channel;
-- an equalised learning rate divides stored weights by √fan_in: `reduce_tensors` rescales them, so that the weights in
-  effect stay.
+- GPEN's noise feature gets a bias and an activation of its own after each concatenation: it goes with the channel;
+- GPEN's equalised learning rate divides stored weights by √fan_in: `reduce_tensors` rescales them, so that the weights
+  in effect stay;
+- GFPGAN adds fixed noise to every channel, so that a masked one's map is not 0, but nothing reads it;
+- GFPGAN adds up maps, such as the two ways through a residual block: a channel of a sum is removed from all of them.
 """
 
 import math
@@ -44,7 +46,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class ChannelGroup:
-    """The output channels of one layer, which are removed one by one.
+    """The output channels of one layer, or of layers whose outputs are added up, which are removed one by one.
 
     Args:
         name: of the layer in the network.

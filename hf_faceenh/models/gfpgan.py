@@ -53,6 +53,8 @@ def lrelu(hidden: torch.Tensor) -> torch.Tensor:
 
 
 def doubled(hidden: torch.Tensor) -> torch.Tensor:
+    if hidden.is_meta:  # where a reduction counts costs, hundreds of times: interpolation would take most of the time
+        return hidden.new_empty(*hidden.shape[:2], 2 * hidden.shape[2], 2 * hidden.shape[3])
     return F.interpolate(hidden, scale_factor=2, mode="bilinear")
 
 
@@ -334,12 +336,12 @@ class GFPGANFaceEnhancer(ThreeNetworks, SoundWeights, ModelMixin, ConfigMixin):
         return generated.contiguous()
 
     def channel_groups(self) -> list[ChannelGroup]:
-        """What can lose channels, resolution by resolution.
+        """The convolutions (and the constant) whose channels can be removed.
 
         Channels that are added up go together: those of both ways through a block of the convolutional network, and of
         its maps of one resolution on the way down and up. A conditioned channel goes with its scale and its shift. The
-        styles stay whole: as the attribute feature they are compared with a teacher's one by one, and what they cost
-        is nothing against the maps.
+        styles stay whole, as the attribute feature does that a student shares with its teacher: of GFPGAN-512 they
+        hold nearly half of the parameters, but take 0.02 % of the multiply-accumulates.
         """
         return [*self._encoder_groups(), *self._decoder_groups()]
 
