@@ -159,7 +159,7 @@ class Head(nn.Module):
 
 
 def face_parts(faces: torch.Tensor, size: int) -> list[torch.Tensor]:
-    """Image-left eye, image-right eye (mirrored) and mouth of aligned faces: `[B, 3, S, S]` → `[B, 3, size, size]`s."""
+    """Image-left eye, image-right eye (mirrored) and mouth, `[B, 3, size, size]` each, of aligned `[B, 3, S, S]`."""
     side = faces.shape[-1]
     left, right, _, *corners = FFHQ_TEMPLATE
     mouth = tuple(sum(values) / 2 for values in zip(*corners, strict=True))

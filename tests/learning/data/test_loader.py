@@ -128,7 +128,7 @@ def test_a_face_of_a_stream_takes_part_in_as_many_epochs_as_its_weight_says(weig
     weighted.to_parquet(tmp_path / "faces.parquet")
     stream = undecoded(load_faces(str(tmp_path / "faces.parquet"), streaming=True), also=["weight"])
     counts = drawn(stream, 40)
-    epochs = counts[::2]  # how many there are in 320 draws depends on the checksums of the files, which libraries change
+    epochs = counts[::2]  # how many make 320 draws depends on the files' checksums, which change with libraries
     assert np.ptp(epochs) <= 1
     np.testing.assert_allclose(counts[1::2], epochs.mean() / 4, atol=14)  # four standard deviations
 
