@@ -11,7 +11,6 @@ int8 is `onnxruntime.quantization.quantize_dynamic`: weights are rounded once, m
 """
 
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from onnxruntime.quantization import quantize_dynamic
 from photograph import photograph
-from timing import by_turns
+from timing import by_turns, fair_clock, seconds
 from torch import nn
 
 from hf_faceenh import FaceEnhancePipeline, hub
@@ -90,19 +89,12 @@ def calls(pipe: FaceEnhancePipeline) -> dict[str, Callable[[], object]]:
 @torch.inference_mode()
 def times(pipes: Mapping[str, FaceEnhancePipeline], threads: int, repeats: int) -> dict[tuple[str, str], float]:
     """Row and backend → seconds, the median."""
-    clock = time.process_time if threads == 1 else time.perf_counter
-
-    def seconds(run: Callable[[], object]) -> float:
-        start = clock()
-        run()
-        return clock() - start
-
-    found = {}
+    clock, found = fair_clock(threads), {}
     runs = {backend: calls(pipe) for backend, pipe in pipes.items()}
     for backend in ("torch", "onnxruntime"):  # int8 would take minutes
         runs[backend]["a photograph of 2 megapixels, five faces"] = partial(pipes[backend], photograph())
     for row in runs["torch"]:
-        contenders = {backend: partial(seconds, rows[row]) for backend, rows in runs.items() if row in rows}
+        contenders = {backend: partial(seconds, rows[row], clock) for backend, rows in runs.items() if row in rows}
         for backend, values in by_turns(contenders, repeats, warm_up=1).items():
             found[row, backend] = median(values)
     return found

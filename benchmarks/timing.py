@@ -5,14 +5,22 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+Clock = Callable[[], float]  # seconds
 
-def seconds(run: Callable[[], object]) -> float:
+
+def fair_clock(threads: int, device: str = "cpu") -> Clock:
+    """With one thread the processor's time, so that whatever else the machine does counts for none; with several, or
+    another device, the clock's, which needs a machine that does nothing else."""
+    return time.process_time if threads == 1 and device == "cpu" else time.perf_counter
+
+
+def seconds(run: Callable[[], object], clock: Clock = time.perf_counter) -> float:
     """What one call takes, with the work that it gives a GPU."""
-    start = time.perf_counter()
+    start = clock()
     run()
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def by_turns(contenders: Mapping[str, Callable[[], float]], turns: int, warm_up: int = 0) -> dict[str, list[float]]:

@@ -65,7 +65,7 @@ class Fusion(nn.Module):
     def forward(self, hidden: torch.Tensor, feature: torch.Tensor, fidelity: float) -> torch.Tensor:
         merged = self.merge(torch.cat([feature, hidden], dim=1))
         change = torch.addcmul(self.shift(merged), hidden, self.scale(merged))
-        return hidden + change.mul_(fidelity)
+        return change.mul_(fidelity).add_(hidden)
 
 
 class Generator(Decoder):

@@ -133,7 +133,7 @@ def demodulation(weight: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor
     squares leaves half precision's range. Autocast would compute both products in half precision."""
     with without_autocast(modulation):
         weight = at_least_float32(weight)
-        energy = torch.einsum("oihw,oihw->oi", weight, weight)
+        energy = weight.square().sum((2, 3))
         return torch.rsqrt(at_least_float32(modulation).square() @ energy.T + 1e-8)
 
 

@@ -66,15 +66,18 @@ def test_round_trip(model, tmp_path):
     check_round_trip(model, recipe_face(64), "Apache-2.0", tmp_path)
 
 
-@pytest.mark.parametrize(("dtype", "most", "on_average"), [(torch.float16, 2, 0.5), (torch.bfloat16, 12, 2)])
+@pytest.mark.parametrize(
+    ("dtype", "others", "most", "on_average"), [(torch.float16, 3, 2, 0.5), (torch.bfloat16, 16, 12, 2)]
+)
 @torch.no_grad()
-def test_half_precision(model, dtype, most, on_average, tmp_path, monkeypatch):
-    """A few of 256 codes are others, and their places look other. With the same codes, the image hardly differs."""
+def test_half_precision(model, dtype, others, most, on_average, tmp_path, monkeypatch):
+    """A few of 256 codes are others, and their places look other. With the same codes, the image hardly differs; its
+    values reach 3 to 4, not 1 as those of a face do."""
     model.save_pretrained(tmp_path)
     half, face = RestoreFormerFaceEnhancer.from_pretrained(tmp_path, dtype=dtype), recipe_face(64)
     assert half(face.to(dtype)).sample.dtype == half.dtype == dtype
     codes = codes_of(model, face)
-    assert (codes_of(half, face) != codes).sum() < 16
+    assert (codes_of(half, face) != codes).sum() < others
     monkeypatch.setattr(half.codebook, "nearest", lambda encoded: codes)
     steps = (half(face).sample - model(face).sample).abs() * 255 / 2  # of 1/255 of the range
     assert steps.max() < most and steps.mean() < on_average
