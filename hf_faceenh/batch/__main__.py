@@ -14,7 +14,7 @@ from hf_faceenh.commands import (
 )
 
 # What an installation without the extra `batch` may lack.
-EXTRA = {"datasets", "datatrove", "fsspec", "loguru", "pyarrow"}
+EXTRA = {"datasets", "datatrove", "fsspec", "jsonargparse", "loguru", "pyarrow"}
 ENGINES = """\
 Each executor takes the options of datatrove's executor of that name; what is no plain value is JSON. Among them:
   --executor local --workers 2
