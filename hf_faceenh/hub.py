@@ -69,7 +69,7 @@ def export(
     folder = Path(folder).resolve()
     check_empty(folder)
     if onnx:
-        check_installed("onnx", "onnxruntime")
+        check_installed("onnx", "ONNX", "onnx", "onnxruntime")
     refuse_onnx(pipeline.components)
     single = FaceEnhancePipeline(**dict(_with_dtype(pipeline.components, torch.float32)))
     card = model_card(single, results, repo_id or folder.name, datasets, onnx)

@@ -707,6 +707,21 @@ def test_slurm_gets_a_script_that_makes_the_shards(run, folder, tmp_path, monkey
     assert sources() == [f"{number}.png" for number in range(7)]
 
 
+def test_a_job_of_ray_is_killed_when_its_time_is_up():
+    done = []
+
+    def remaining():
+        return signal.getitimer(signal.ITIMER_REAL)[0]
+
+    def run_for_rank(rank, local_rank):
+        done.append((rank, local_rank, remaining() > 50))
+
+    for seconds, log_first in ((60, False), (None, True)):
+        engines._run_job(SimpleNamespace(time=seconds, log_first=log_first, _run_for_rank=run_for_rank), [3, 5])
+        assert remaining() == 0
+    assert done == [(3, 1, True), (5, 2, True), (3, 0, False), (5, 1, False)]
+
+
 # Real processes
 
 

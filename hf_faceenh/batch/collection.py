@@ -5,33 +5,52 @@ import re
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Image, IterableDataset
+from PIL import Image as PillowImage
 
 from hf_faceenh.batch.process import fatal
-from hf_faceenh.learning.data import load_pictures
+from hf_faceenh.learning.data import load_pictures, picture_column
+from hf_faceenh.pictures import ImageInfo, LoadedImage
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A picture of the dataset.
+@dataclass(slots=True)
+class Picture:
+    """A picture on its way from the dataset to a shard, and what has been made of it so far.
 
     Args:
         index: its number in the dataset, or in its file of a stream.
         name: of its file, below the dataset's folder where there is one; `None` if it has no name.
-        fields: all but the picture, each an array of one cell.
-        picture: `{"bytes", "path"}` of the encoded picture.
+        fields: the other columns, each an array of one cell.
+        content: the encoded picture, where the dataset holds it.
+        path: of its file, where the dataset says.
+        info: of the picture, or of its first frame.
+        loaded: until it is enhanced; `None` where there are several frames, which are loaded one by one.
+        result: until it is saved.
+        file: where it is saved.
+        faces: of the picture, or of its first frame.
+        remark: what may surprise the user about it.
+        wrong: why there is no result; then no more is done.
     """
 
     index: int
     name: str | None
     fields: dict[str, pa.ChunkedArray]
-    picture: dict[str, Any]
+    content: bytes | None
+    path: str | None
+    info: ImageInfo | None = None
+    loaded: LoadedImage | None = None
+    result: PillowImage.Image | np.ndarray | None = None
+    file: Path | None = None
+    faces: list[dict[str, Any]] = field(default_factory=list)
+    remark: str | None = None
+    wrong: str | None = None
 
     def __str__(self) -> str:
         return self.name or f"picture {self.index}"
@@ -43,12 +62,12 @@ class Shard:
 
     Args:
         name: e.g. "train-00003-of-00007" of a table; of a stream "train-00000-00003", its file and the shard in it.
-        rows: are read as they are asked for.
+        pictures: are read as they are asked for.
         last: once they are read, whether it is the last shard of its task.
     """
 
     name: str
-    rows: Iterator[Row] = iter(())
+    pictures: Iterator[Picture] = iter(())
     last: bool = False
 
 
@@ -73,7 +92,10 @@ class Collection:
     def __init__(self, name: str, split: str, streaming: bool, column: str | None, shard_size: int):
         dataset = load_pictures(name, split, streaming, labels=True)
         self.is_stream, self.shard_size = streaming, shard_size
-        self.column = _picture_column(dataset.features or {}, name, column)
+        features = dataset.features or {}
+        if column is not None and column not in features:
+            raise ValueError(f"{name} has no column {column}; it has {', '.join(features) or 'none'}.")
+        self.column = column or picture_column(features, name, "Say with --column which to enhance.")
         if not isinstance(dataset.features[self.column], Image):
             dataset = dataset.cast_column(self.column, Image(decode=False))
         self.features = dataset.features
@@ -96,24 +118,24 @@ class Collection:
             task: its number.
             record: gives the record of a whole shard by its name, and `None` for one that is to be made.
         """
-        rows = self._rows(task)
-        following = next(rows, None)
+        pictures = self._pictures(task)
+        following = next(pictures, None)
 
-        def part(shard: Shard) -> Iterator[Row]:
+        def part(shard: Shard) -> Iterator[Picture]:
             nonlocal following
             for _ in range(self.shard_size):
                 if following is None:
                     break
-                row, following = following, next(rows, None)
-                yield row
+                picture, following = following, next(pictures, None)
+                yield picture
             shard.last = following is None
 
         for name in self._names(task):
             shard = Shard(name)
-            shard.rows = part(shard)
+            shard.pictures = part(shard)
             if record(name) is None:
                 yield shard
-            deque(shard.rows, maxlen=0)  # those of a whole shard are passed over
+            deque(shard.pictures, maxlen=0)  # those of a whole shard are passed over
             if following is None:
                 return
 
@@ -123,13 +145,13 @@ class Collection:
         first = task * self.shard_size
         return self.dataset.select(range(first, min(first + self.shard_size, len(self.dataset))))
 
-    def _rows(self, task: int) -> Iterator[Row]:
+    def _pictures(self, task: int) -> Iterator[Picture]:
         with fatal(Exception, "The dataset cannot be read"):  # of a dozen libraries that `datasets` reads with
             for index, table in enumerate(self._part(task), 0 if self.is_stream else task * self.shard_size):
-                picture = table[self.column][0].as_py() or {"bytes": None, "path": None}
+                cell = table[self.column][0].as_py() or {"bytes": None, "path": None}
                 # A copy: a slice would keep the pictures of its whole batch in memory.
                 fields = {name: table[name].take([0]) for name in table.column_names if name != self.column}
-                yield Row(index, self._name(picture["path"]), fields, picture)
+                yield Picture(index, self._name(cell["path"]), fields, cell["bytes"], cell["path"])
 
     def _name(self, path: str | None) -> str | None:
         if not path:
@@ -157,15 +179,3 @@ class Collection:
             for path in pc.struct_field(table.column(self.column), "path").to_pylist():
                 checksum = zlib.crc32(f"{self._name(path)}\n".encode(), checksum)
         return {"pictures": len(self.dataset), "names": checksum}
-
-
-def _picture_column(features: Mapping, name: str, wanted: str | None) -> str:
-    if wanted is not None and wanted not in features:
-        raise ValueError(f"{name} has no column {wanted}; it has {', '.join(features) or 'none'}.")
-    pictures = [column for column, kind in features.items() if isinstance(kind, Image)]
-    if wanted is None and "image" not in pictures and len(pictures) != 1:
-        raise ValueError(
-            f"{name} has {len(pictures) or 'no'} columns of pictures among {', '.join(features) or 'none'}. "
-            "Say with --column which to enhance."
-        )
-    return wanted or ("image" if "image" in pictures else pictures[0])

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from hf_faceenh.batch.process import GO_ON, Interrupted, Process, Stopped, inter
 from hf_faceenh.batch.run import Options, Run, opened
 from hf_faceenh.batch.work import Work
 from hf_faceenh.errors import one_line
+from hf_faceenh.loading import check_installed
 
 KILLED = 3  # times that workers may be killed without a task being completed
 # What is no option of the user's: it is decided here, or would have a task done twice.
@@ -58,12 +58,8 @@ class MakeShards(PipelineStep):
         """
         run = opened(self.options)
         self.stats = Stats(str(self))  # of this task alone
-        bar = tqdm(
-            total=run.collection.size(rank),
-            desc=f"part {rank + 1} of {world_size}",
-            unit="picture",
-            disable=run.process.local_rank > 0,
-        )
+        total, hidden = run.collection.size(rank), run.process.local_rank > 0
+        bar = tqdm(desc=f"part {rank + 1} of {world_size}", total=total, unit="picture", disable=hidden)
         with bar, run.output.staging() as staging, Work(run, staging, bar) as work:
             for shard in run.collection.shards(rank, run.record):
                 for name, count in work.make(shard).items():
@@ -142,17 +138,15 @@ class SlurmExecutor(_ByShards, SlurmPipelineExecutor):
 
 
 class RayExecutor(_ByShards, RayPipelineExecutor):
-    """On the Ray cluster of RAY_ADDRESS, or of this machine. datatrove's own starts a worker anew for every job, and
-    waits for ever for a task whose process was killed; here Ray itself brings jobs to workers, and to others where
-    one is killed."""
+    """On the Ray cluster of RAY_ADDRESS, or of this machine. datatrove's own starts a worker for every job, and waits
+    for ever for a task whose process was killed; here Ray brings jobs to its workers, and to another if one dies."""
 
     def run(self) -> None:
         """
         Raises:
             OSError: where Ray is not installed.
         """
-        if not find_spec("ray"):
-            raise OSError('--executor ray needs Ray: pip install "hf-faceenh[ray]"')
+        check_installed("ray", "--executor ray", "ray")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told that it runs
         import ray
 
@@ -175,8 +169,10 @@ def _run_job(executor: RayExecutor, ranks: Sequence[int]) -> None:
     """Does tasks in a process of Ray's, one after the other. One for which `time` is up is killed, and begun anew."""
     for local_rank, rank in enumerate(ranks, not executor.log_first):
         signal.alarm(executor.time or 0)
-        executor._run_for_rank(rank, local_rank)
-    signal.alarm(0)
+        try:
+            executor._run_for_rank(rank, local_rank)
+        finally:
+            signal.alarm(0)
 
 
 class JobsExecutor(_ByShards, JobsPipelineExecutor):

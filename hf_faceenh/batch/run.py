@@ -17,12 +17,14 @@ from hf_faceenh.batch.collection import Collection
 from hf_faceenh.batch.output import Folder, open_output
 from hf_faceenh.batch.process import Process
 from hf_faceenh.batch.shards import check_columns, output_features
-from hf_faceenh.commands import model_options, pipeline_options
+from hf_faceenh.commands import model_options
 from hf_faceenh.loading import load_pipeline
 from hf_faceenh.onnx.networks import OnnxNetwork
 from hf_faceenh.pipeline import FaceEnhancePipeline
 from hf_faceenh.provenance import public_name
 
+# The options that decide nothing of what is written.
+UNDECIDING = {"accept_license", "batch_size", "executor", "num_workers", "output", "private", "retry_failed"}
 CARD = """\
 # {title}
 
@@ -104,24 +106,11 @@ class Run:
 
     def _deciding(self) -> dict[str, Any]:
         """All that decides what is written; no path of this machine, because others may read it."""
-        options = self.options
-        return {
-            "dataset": public_name(options.dataset),
-            "split": options.split,
-            "streaming": options.streaming,
-            "column": self.collection.column,
-            **self.collection.fingerprint(),
-            "shard_size": options.shard_size,
-            "format": options.format,
-            "model": public_name(options.model) if options.model else "bundled",
-            "super_resolver": public_name(options.super_resolver) if options.super_resolver else "the model's",
-            "backend": None if options.backend == "torch" else options.backend,  # as before there was a choice
-            "weights": checksum(self.pipe),
-            "dtype": options.dtype,
-            **pipeline_options(options),
-            "quality": options.quality,
-            "no_provenance": options.no_provenance or None,  # as in runs that were begun before there was a choice
-        }
+        deciding = {name: value for name, value in vars(self.options).items() if name not in UNDECIDING}
+        for name in ("dataset", "model", "super_resolver"):
+            deciding[name] = deciding[name] and public_name(deciding[name])
+        deciding |= {"column": self.collection.column, "weights": checksum(self.pipe)}
+        return deciding | self.collection.fingerprint()
 
     def record(self, shard: str) -> dict | None:
         """The record of a whole shard; `None` if it has to be made."""

@@ -10,29 +10,20 @@ import pyarrow as pa
 from datasets import ClassLabel, Features, Image, List, Value
 from datasets.arrow_writer import ParquetWriter
 
-from hf_faceenh.batch.collection import Collection, Row, Shard
+from hf_faceenh.batch.collection import Collection, Picture, Shard
 from hf_faceenh.files import strict_json, untaken
 from hf_faceenh.pictures import SUFFIXES, heic
-from hf_faceenh.pictures.writing import suffix_of
+from hf_faceenh.pictures.writing import kept_format, suffix_of
 
 METADATA = "metadata.jsonl"
 LONGEST = 200  # bytes of a name without its ending
-FACES = List(
-    {
-        "box": List(Value("float64")),
-        "landmarks": List(List(Value("float64"))),
-        "score": Value("float64"),
-        "size": Value("float64"),
-        "detail": Value("float64"),
-        "left_alone": Value("string"),
-        "strength": Value("float64"),
-        "held_back": Value("string"),
-        "identity_distance": Value("float64"),
-        "likeness": Value("string"),
-    }
-)
+NUMBER, TEXT = Value("float64"), Value("string")
+FACE = {
+    "box": List(NUMBER), "landmarks": List(List(NUMBER)), "score": NUMBER, "size": NUMBER, "detail": NUMBER,
+    "left_alone": TEXT, "strength": NUMBER, "held_back": TEXT, "identity_distance": NUMBER, "likeness": TEXT,
+}  # fmt: skip
 # The columns that are added to those of the dataset.
-ADDED = Features(source_index=Value("int64"), source_name=Value("string"), faces=FACES)
+ADDED = Features(source_index=Value("int64"), source_name=TEXT, faces=List(FACE))
 ROW_GROUP = 2**26  # bytes of pictures after which a Parquet file gets a new row group
 
 
@@ -111,28 +102,26 @@ class ShardWriter:
         self.faces, self.failed = 0, []
         self._taken = {METADATA}
 
-    def file_for(self, row: Row, format: str) -> Path:
-        """Where to save a picture: under its own name, made to fit the format and to differ from the others'."""
-        stem, suffix = os.path.splitext(PurePosixPath((row.name or "").replace("\\", "/")).name)
+    def name(self, picture: Picture) -> None:
+        """Says where to save a picture: under its own name, made to fit its format and to differ from the others'."""
+        stem, suffix = os.path.splitext(PurePosixPath((picture.name or "").replace("\\", "/")).name)
         if suffix.lower() not in SUFFIXES + heic.SUFFIXES:
-            stem, suffix = stem + suffix, suffix_of(format)
+            stem, suffix = stem + suffix, suffix_of(kept_format(picture.info))
         stem = re.sub(r"[^\w.()+,=@ -]", "_", stem).lstrip("._ ").encode()[:LONGEST].decode(errors="ignore")
-        return self.folder / untaken(PurePosixPath((stem or f"{row.index:08d}") + suffix), self._taken)
+        picture.file = self.folder / untaken(PurePosixPath((stem or f"{picture.index:08d}") + suffix), self._taken)
 
-    def add(self, row: Row, file: Path, faces: list[dict[str, Any]]) -> None:
-        """Adds a picture that was saved in its file."""
-        made = {self.column: {"bytes": None, "path": str(file)}}
-        made |= {"source_index": row.index, "source_name": row.name, "faces": faces}
+    def add(self, picture: Picture) -> None:
+        """Adds a picture that was saved in its file, or lists a bad one, without telling a path of this machine."""
+        if picture.wrong:
+            reason = picture.wrong.replace(f"{self.folder}{os.sep}", "").replace(picture.path or "\0", str(picture))
+            self.failed.append({"index": picture.index, "name": picture.name, "reason": reason})
+            return
+        made = {self.column: {"bytes": None, "path": str(picture.file)}}
+        made |= {"source_index": picture.index, "source_name": picture.name, "faces": picture.faces}
         types = self.features.arrow_schema
-        self.rows.append(
-            pa.table(row.fields | {name: pa.array([made[name]], types.field(name).type) for name in made})
-        )
-        self.faces += sum(face["left_alone"] is None for face in faces)
-
-    def fail(self, row: Row, reason: str) -> None:
-        """Lists a bad picture; the reason is told without a path of this machine."""
-        reason = reason.replace(f"{self.folder}{os.sep}", "").replace(row.picture["path"] or "\0", str(row))
-        self.failed.append({"index": row.index, "name": row.name, "reason": reason})
+        cells = {name: pa.array([cell], types.field(name).type) for name, cell in made.items()}
+        self.rows.append(pa.table(picture.fields | cells))
+        self.faces += sum(face["left_alone"] is None for face in picture.faces)
 
     def finish(self, shard: Shard) -> tuple[Path | None, dict[str, Any]]:
         """The shard's file or folder (`None` if it has no pictures), and its record."""

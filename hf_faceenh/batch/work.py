@@ -5,20 +5,17 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
-import numpy as np
 import torch
 from loguru import logger
-from PIL import Image
 from tqdm import tqdm
 
 from hf_faceenh import faults
-from hf_faceenh.batch.collection import Row, Shard
+from hf_faceenh.batch.collection import Picture, Shard
 from hf_faceenh.batch.process import GO_ON, Stopped, fatal, patiently
 from hf_faceenh.batch.run import Run
 from hf_faceenh.batch.shards import ShardWriter
@@ -26,7 +23,6 @@ from hf_faceenh.commands import pipeline_options, saving_options
 from hf_faceenh.errors import one_line
 from hf_faceenh.files import remove
 from hf_faceenh.jobs import described, enhance_one, result_size
-from hf_faceenh.pictures import ImageInfo, LoadedImage
 from hf_faceenh.pictures.writing import kept_format
 from hf_faceenh.planning import Job
 
@@ -34,33 +30,6 @@ T, S = TypeVar("T"), TypeVar("S")
 
 SMALL = torch.full((3, 64, 64), 0.5)  # a picture that fits wherever any does
 TOO_LARGE = "needs more memory than this machine has: "
-
-
-@dataclass(slots=True)
-class Picture:
-    """A picture on its way, and what has been made of it so far.
-
-    Args:
-        row: of the dataset.
-        loaded: until it is enhanced.
-        frames: path or content of a picture of several frames, which are loaded one after the other.
-        info: of the picture, or of its first frame.
-        result: until it is saved.
-        file: where it is saved.
-        faces: of the picture, or of its first frame.
-        remark: what may surprise the user about it.
-        wrong: why there is no result; then no more is done.
-    """
-
-    row: Row
-    loaded: LoadedImage | None = None
-    frames: str | bytes | None = None
-    info: ImageInfo | None = None
-    result: Image.Image | np.ndarray | None = None
-    file: Path | None = None
-    faces: list[dict[str, Any]] = field(default_factory=list)
-    remark: str | None = None
-    wrong: str | None = None
 
 
 def ahead(pool: Executor, function: Callable[[T], S], items: Iterable[T], limit: int) -> Iterator[S]:
@@ -112,14 +81,11 @@ class Work:
         """
         with fatal(OSError, self.writing):
             writer = ShardWriter(self.staging / shard.name, self.run.collection, self.format)
-            read = ahead(self.reading, lambda _: next(shard.rows, None), itertools.count(), self.batch_size)
-            rows = itertools.takewhile(lambda row: row is not None, read)
-            decoded = ahead(self.coding, self._decode, rows, self.batch_size + self.num_workers)
+            read = ahead(self.reading, lambda _: next(shard.pictures, None), itertools.count(), self.batch_size)
+            pictures = itertools.takewhile(lambda picture: picture is not None, read)
+            decoded = ahead(self.coding, self._decode, pictures, self.batch_size + self.num_workers)
             for picture in ahead(self.coding, self._save, self._enhance(decoded, writer), self.num_workers):
-                if picture.wrong:
-                    writer.fail(picture.row, picture.wrong)
-                else:
-                    writer.add(picture.row, picture.file, picture.faces)
+                writer.add(picture)
                 self.bar.update()
             made, record = writer.finish(shard)
             is_new = patiently(self.run.output.publish, shard.name, made, record)
@@ -141,39 +107,36 @@ class Work:
                 raise Stopped(f"{what}: {one_line(error)} {GO_ON}") from error
             if fault is faults.Fault.PROGRAM:  # the task's log gets what is needed to mend it
                 logger.opt(exception=error).debug("A picture has failed.")
-            picture.wrong = TOO_LARGE * too_large + faults.described(error)
+            picture.wrong = (TOO_LARGE if too_large else "") + faults.described(error)
 
-    def _decode(self, row: Row) -> Picture:
-        picture = Picture(row)
-        self._attempt(picture, str(row), self._load, picture)
+    def _decode(self, picture: Picture) -> Picture:
+        self._attempt(picture, str(picture), self._load, picture)
         return picture
 
     def _load(self, picture: Picture) -> None:
-        content, path = picture.row.picture["bytes"], picture.row.picture["path"]
-        if content is None and path is None:
+        if picture.content is None and picture.path is None:
             raise ValueError("The dataset has no picture here.")
-        source = content if content is not None else _fetch(path) if "://" in path else path
-        frames = self.processor.load_frames(source)
+        if picture.content is None and "://" in picture.path:
+            picture.content = _fetch(picture.path)
+        frames = self.processor.load_frames(_source(picture))
         first = next(iter(frames))
+        if len(frames) == 1:
+            size = result_size(self.pipe, first, self.options["upscale"], self.options["aligned"])
+            self.processor.check(picture.path or "The picture", size, first.info, kept_format(first.info))
+            picture.loaded, picture.remark = first, first.remark
         picture.info = first.info
-        if len(frames) > 1:
-            picture.frames = source
-            return
-        size = result_size(self.pipe, first, self.options["upscale"], self.options["aligned"])
-        self.processor.check(path or "The picture", size, first.info, kept_format(first.info))
-        picture.loaded, picture.remark = first, first.remark
 
     def _enhance(self, pictures: Iterator[Picture], writer: ShardWriter) -> Iterator[Picture]:
         while batch := list(itertools.islice(pictures, self.batch_size)):
             self._enhance_together([picture for picture in batch if picture.loaded])
             for picture in batch:
                 if not picture.wrong:
-                    picture.file = writer.file_for(picture.row, kept_format(picture.info))
-                if picture.frames is not None:
-                    self._enhance_alone(picture, self._enhance_frames, picture)
+                    writer.name(picture)
+                    if not picture.loaded:
+                        self._enhance_alone(picture, self._enhance_frames, picture)
                 if picture.remark:
-                    self.run.process.say(f"{picture.row}: {picture.remark}")
-                picture.loaded = picture.frames = None
+                    self.run.process.say(f"{picture}: {picture.remark}")
+                picture.loaded = picture.content = None
                 yield picture
 
     def _enhance_together(self, pictures: Sequence[Picture]) -> None:
@@ -200,7 +163,7 @@ class Work:
             picture.result, picture.faces = image, [described(face) for face in faces]
 
     def _enhance_frames(self, picture: Picture) -> None:
-        job = Job(picture.frames, picture.file, compare=None, faces=None, keep_format=True)
+        job = Job(_source(picture), picture.file, compare=None, faces=None, keep_format=True)
         record = enhance_one(self.pipe, job, self.options, self.saving, overwrite=True)
         picture.faces, picture.remark = record["faces"], record.get("remark")
 
@@ -221,6 +184,10 @@ class Work:
             self._attempt(picture, self.writing, save, picture.result, picture.file)
             picture.result = None
         return picture
+
+
+def _source(picture: Picture) -> bytes | str:
+    return picture.path if picture.content is None else picture.content
 
 
 def _fetch(url: str) -> bytes:

@@ -126,16 +126,28 @@ def source_of(name: str) -> tuple[str, dict]:
 
 
 def _with_image_column(faces: Dataset | IterableDataset, name: str) -> Dataset | IterableDataset:
-    features = faces.features or {}
+    column = picture_column(faces.features or {}, name, "Call the one to train with image.")
+    return faces if column == "image" else faces.rename_column(column, "image")
+
+
+def picture_column(features: Mapping, name: str, remedy: str) -> str:
+    """The column that holds pictures: the only one that does, or "image" among several.
+
+    Args:
+        features: of a dataset.
+        name: of the dataset, for the error.
+        remedy: where there are several.
+
+    Raises:
+        ValueError: where there is none, or it is not clear which is meant.
+    """
     pictures = [column for column, kind in features.items() if isinstance(kind, Image)]
     if "image" in pictures:
-        return faces
+        return "image"
     if len(pictures) != 1:
-        raise ValueError(
-            f"{name} needs one column of pictures named image; it has {', '.join(pictures or features) or 'none'}"
-            f"{'' if pictures else ', none of them pictures'}."
-        )
-    return faces.rename_column(pictures[0], "image")
+        count = f"{len(pictures)} columns" if pictures else "no column"
+        raise ValueError(f"{name} has {count} of pictures among {', '.join(features) or 'none'}. {remedy}")
+    return pictures[0]
 
 
 def picture_files(folder: str | Path, below: bool = False) -> list[Path]:
