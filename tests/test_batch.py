@@ -830,6 +830,18 @@ def test_workers_end_with_the_process_that_started_them(quick, many, tmp_path):
 
 
 @pytest.mark.slow
+def test_an_interrupt_ends_the_workers_too(quick, many, tmp_path):
+    running = begun(quick, tmp_path, "--executor", "local", "--workers", 2)
+    wait_for_shards(running, tmp_path, 1)
+    workers = psutil.Process(running.pid).children()
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate()
+    assert running.returncode == 130 and "Traceback" not in err
+    assert err.endswith("stopped by SIGINT. Whole shards are kept: to go on, run the same command again.\n")
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+
+
+@pytest.mark.slow
 def test_two_runs_at_once_harm_neither_the_other_nor_a_picture(quick, many, tmp_path):
     runs = [begun(quick, tmp_path) for _ in range(2)]
     said = [running.communicate()[1] for running in runs]

@@ -37,6 +37,7 @@ class Picture:
         faces: of the picture, or of its first frame.
         remark: what may surprise the user about it.
         wrong: why there is no result; then no more is done.
+        last: whether it is the last of its task.
     """
 
     index: int
@@ -51,24 +52,10 @@ class Picture:
     faces: list[dict[str, Any]] = field(default_factory=list)
     remark: str | None = None
     wrong: str | None = None
+    last: bool = False
 
     def __str__(self) -> str:
         return self.name or f"picture {self.index}"
-
-
-@dataclass(slots=True)
-class Shard:
-    """Pictures that are written together.
-
-    Args:
-        name: e.g. "train-00003-of-00007" of a table; of a stream "train-00000-00003", its file and the shard in it.
-        pictures: are read as they are asked for.
-        last: once they are read, whether it is the last shard of its task.
-    """
-
-    name: str
-    pictures: Iterator[Picture] = iter(())
-    last: bool = False
 
 
 class Collection:
@@ -106,13 +93,15 @@ class Collection:
         self.root = root if root.is_dir() else None
 
     def _names(self, task: int) -> Iterator[str]:
-        """Of a task's shards; of a stream, nobody knows where they end."""
+        """Of a task's shards: the only one, e.g. "train-00003-of-00007"; of a stream "train-00000-00003", its file and
+        the shard in it, and so on, for nobody knows where they end."""
         if self.is_stream:
             return (f"{self.prefix}-{task:05d}-{number:05d}" for number in itertools.count())
         return iter([f"{self.prefix}-{task:05d}-of-{self.tasks:05d}"])
 
-    def shards(self, task: int, record: Callable[[str], Mapping | None]) -> Iterator[Shard]:
-        """The shards of a task that have still to be made.
+    def shards(self, task: int, record: Callable[[str], Mapping | None]) -> Iterator[tuple[str, Iterator[Picture]]]:
+        """The shards of a task that have still to be made: their names, and their pictures, which are read as they are
+        asked for.
 
         Args:
             task: its number.
@@ -121,21 +110,20 @@ class Collection:
         pictures = self._pictures(task)
         following = next(pictures, None)
 
-        def part(shard: Shard) -> Iterator[Picture]:
+        def read() -> Iterator[Picture]:
             nonlocal following
             for _ in range(self.shard_size):
                 if following is None:
-                    break
+                    return
                 picture, following = following, next(pictures, None)
+                picture.last = following is None
                 yield picture
-            shard.last = following is None
 
         for name in self._names(task):
-            shard = Shard(name)
-            shard.pictures = part(shard)
             if record(name) is None:
-                yield shard
-            deque(shard.pictures, maxlen=0)  # those of a whole shard are passed over
+                yield name, read()
+            else:
+                deque(read(), maxlen=0)  # passes over them
             if following is None:
                 return
 

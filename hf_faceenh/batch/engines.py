@@ -61,8 +61,8 @@ class MakeShards(PipelineStep):
         total, hidden = run.collection.size(rank), run.process.local_rank > 0
         bar = tqdm(desc=f"part {rank + 1} of {world_size}", total=total, unit="picture", disable=hidden)
         with bar, run.output.staging() as staging, Work(run, staging, bar) as work:
-            for shard in run.collection.shards(rank, run.record):
-                for name, count in work.make(shard).items():
+            for shard, pictures in run.collection.shards(rank, run.record):
+                for name, count in work.make(shard, pictures).items():
                     self.stat_update(name, value=count)
 
 

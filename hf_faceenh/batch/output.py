@@ -115,14 +115,15 @@ class Folder:
         with _locked(self._partial / "publishing.lock"):
             if not is_better(record, self.record(shard)):
                 return False
-            # Also what a process has left that was killed before it wrote the record.
-            for former in (f"progress/{shard}.json", f"data/{shard}", f"data/{shard}.parquet"):
-                remove(self.path / former)
-            if made:
-                target = self.path / record["data"]
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(made, target)
-            self.write(f"progress/{shard}.json", json.dumps(record) + "\n")
+            for name in ("data", "progress"):
+                (self.path / name).mkdir(exist_ok=True)
+            with written_whole(self.path / "progress" / f"{shard}.json") as noted:
+                noted.write_text(json.dumps(record) + "\n")  # a full disk is met before anything is moved
+                # Also what a process has left that was killed before it could note its shard.
+                for former in (f"progress/{shard}.json", f"data/{shard}", f"data/{shard}.parquet"):
+                    remove(self.path / former)
+                if made:
+                    os.replace(made, self.path / record["data"])
         return True
 
 

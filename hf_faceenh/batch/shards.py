@@ -10,7 +10,7 @@ import pyarrow as pa
 from datasets import ClassLabel, Features, Image, List, Value
 from datasets.arrow_writer import ParquetWriter
 
-from hf_faceenh.batch.collection import Collection, Picture, Shard
+from hf_faceenh.batch.collection import Collection, Picture
 from hf_faceenh.files import strict_json, untaken
 from hf_faceenh.pictures import SUFFIXES, heic
 from hf_faceenh.pictures.writing import kept_format, suffix_of
@@ -99,7 +99,7 @@ class ShardWriter:
         self.folder, self.column, self.format = folder, collection.column, format
         self.features = output_features(collection, format)
         self.rows: list[pa.Table] = []
-        self.faces, self.failed = 0, []
+        self.faces, self.failed, self.last = 0, [], True
         self._taken = {METADATA}
 
     def name(self, picture: Picture) -> None:
@@ -112,6 +112,7 @@ class ShardWriter:
 
     def add(self, picture: Picture) -> None:
         """Adds a picture that was saved in its file, or lists a bad one, without telling a path of this machine."""
+        self.last = picture.last
         if picture.wrong:
             reason = picture.wrong.replace(f"{self.folder}{os.sep}", "").replace(picture.path or "\0", str(picture))
             self.failed.append({"index": picture.index, "name": picture.name, "reason": reason})
@@ -123,9 +124,9 @@ class ShardWriter:
         self.rows.append(pa.table(picture.fields | cells))
         self.faces += sum(face["left_alone"] is None for face in picture.faces)
 
-    def finish(self, shard: Shard) -> tuple[Path | None, dict[str, Any]]:
+    def finish(self, shard: str) -> tuple[Path | None, dict[str, Any]]:
         """The shard's file or folder (`None` if it has no pictures), and its record."""
         made = WRITERS[self.format](self.rows, self.column, self.features, self.folder) if self.rows else None
-        data = f"data/{shard.name}{made.suffix if made.is_file() else ''}" if made else None
+        data = f"data/{shard}{made.suffix if made.is_file() else ''}" if made else None
         counts = {"pictures": len(self.rows), "faces": self.faces, "failed": self.failed}
-        return made, {"data": data, **counts, "last": shard.last}
+        return made, {"data": data, **counts, "last": self.last}

@@ -15,7 +15,7 @@ from loguru import logger
 from tqdm import tqdm
 
 from hf_faceenh import faults
-from hf_faceenh.batch.collection import Picture, Shard
+from hf_faceenh.batch.collection import Picture
 from hf_faceenh.batch.process import GO_ON, Stopped, fatal, patiently
 from hf_faceenh.batch.run import Run
 from hf_faceenh.batch.shards import ShardWriter
@@ -70,8 +70,12 @@ class Work:
         for pool in (self.reading, self.coding):
             pool.shutdown(cancel_futures=True)
 
-    def make(self, shard: Shard) -> dict[str, int]:
+    def make(self, shard: str, pictures: Iterator[Picture]) -> dict[str, int]:
         """Makes a shard and publishes it.
+
+        Args:
+            shard: its name.
+            pictures: of the shard.
 
         Returns:
             how many shards, pictures, enhanced faces and bad pictures were published.
@@ -80,15 +84,15 @@ class Work:
             Stopped: for a fault of the environment that did not pass.
         """
         with fatal(OSError, self.writing):
-            writer = ShardWriter(self.staging / shard.name, self.run.collection, self.format)
-            read = ahead(self.reading, lambda _: next(shard.pictures, None), itertools.count(), self.batch_size)
-            pictures = itertools.takewhile(lambda picture: picture is not None, read)
-            decoded = ahead(self.coding, self._decode, pictures, self.batch_size + self.num_workers)
+            writer = ShardWriter(self.staging / shard, self.run.collection, self.format)
+            read = ahead(self.reading, lambda _: next(pictures, None), itertools.count(), self.batch_size)
+            read = itertools.takewhile(lambda picture: picture is not None, read)
+            decoded = ahead(self.coding, self._decode, read, self.batch_size + self.num_workers)
             for picture in ahead(self.coding, self._save, self._enhance(decoded, writer), self.num_workers):
                 writer.add(picture)
                 self.bar.update()
             made, record = writer.finish(shard)
-            is_new = patiently(self.run.output.publish, shard.name, made, record)
+            is_new = patiently(self.run.output.publish, shard, made, record)
             remove(writer.folder)
         counts = {"pictures": record["pictures"], "faces": record["faces"], "failed": len(record["failed"])}
         return counts | {"shards": 1} if is_new else {}
