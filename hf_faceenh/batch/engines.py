@@ -107,11 +107,17 @@ class LocalExecutor(_ByShards, LocalPipelineExecutor):
                     raise Stopped(f"Workers are killed {KILLED} times: is there too little memory? {GO_ON}") from error
                 process.say("a worker was killed; another takes its place.")
                 ranks = left
+            except Interrupted:
+                for worker in multiprocessing.active_children():
+                    worker.terminate()
+                    worker.join()
+                raise
 
 
 def _work(number: int, executor: LocalExecutor, ranks: Sequence[int], begun: Any) -> None:
     """Does one task after the other in a process of its own, as long as some are not `begun` by any worker."""
     os.environ["LOCAL_RANK"] = str(number)  # by which it finds its GPU
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it is to tidy up, and then says nothing
     logger.disable("datatrove")
     while multiprocessing.parent_process().is_alive():
         with begun.get_lock():
