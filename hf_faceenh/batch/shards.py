@@ -1,43 +1,28 @@
 """Writing a shard: a Parquet file, or a folder of pictures with a metadata.jsonl."""
 
-import itertools
-import json
-import math
 import os
 import re
-import shutil
-from concurrent.futures import Future
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import ClassLabel, Features, Image, List, Value
-from datasets.table import embed_table_storage, table_cast
-from PIL import Image as PillowImage
+from datasets.arrow_writer import ParquetWriter
 
-from hf_faceenh.batch.collection import Collection, Row, Shard
-from hf_faceenh.faults import Fault, described, fault_of
+from hf_faceenh.batch.collection import Collection, Picture
+from hf_faceenh.files import strict_json, untaken
 from hf_faceenh.pictures import SUFFIXES, heic
+from hf_faceenh.pictures.writing import kept_format, suffix_of
 
 METADATA = "metadata.jsonl"
 LONGEST = 200  # bytes of a name without its ending
-FACES = List(
-    {
-        "box": List(Value("float64")),
-        "landmarks": List(List(Value("float64"))),
-        "score": Value("float64"),
-        "size": Value("float64"),
-        "detail": Value("float64"),
-        "left_alone": Value("string"),
-        "strength": Value("float64"),
-        "held_back": Value("string"),
-        "identity_distance": Value("float64"),
-        "likeness": Value("string"),
-    }
-)
+NUMBER, TEXT = Value("float64"), Value("string")
+FACE = {
+    "box": List(NUMBER), "landmarks": List(List(NUMBER)), "score": NUMBER, "size": NUMBER, "detail": NUMBER,
+    "left_alone": TEXT, "strength": NUMBER, "held_back": TEXT, "identity_distance": NUMBER, "likeness": TEXT,
+}  # fmt: skip
 # The columns that are added to those of the dataset.
-ADDED = {"source_index": Value("int64"), "source_name": Value("string"), "faces": FACES}
+ADDED = Features(source_index=Value("int64"), source_name=TEXT, faces=List(FACE))
 ROW_GROUP = 2**26  # bytes of pictures after which a Parquet file gets a new row group
 
 
@@ -51,37 +36,29 @@ class ParquetShard:
     """
 
     def __init__(self, folder: Path, column: str, features: Features):
-        self.file, self.column, self.schema = folder / "shard.parquet", column, features.arrow_schema
-        self._rows: list[pa.Table] = []
-        self._size = 0  # bytes of their pictures
-        self._writer: pq.ParquetWriter | None = None
+        self.file, self.column, self.size = folder / "shard.parquet", column, 0
+        stream = pa.OSFile(os.fspath(self.file), "wb")
+        self.writer = ParquetWriter(stream=stream, features=features, embed_local_files=True)
 
-    def append(self, fields: pa.Table, picture: Path) -> None:
+    def append(self, fields: dict[str, pa.Array], picture: Path) -> None:
         """Adds a row, and removes the picture's file.
 
         Args:
-            fields: table of one row, with null for the picture.
+            fields: all but the picture, each an array of one cell.
             picture: its file, in the folder.
         """
-        content = picture.read_bytes()
+        cell = pa.array([{"bytes": picture.read_bytes(), "path": picture.name}], Image().pa_type)
         picture.unlink()
-        column = self.schema.field(self.column)
-        cell = pa.array([{"bytes": content, "path": picture.name}], column.type)
-        self._rows.append(fields.set_column(fields.column_names.index(self.column), column, cell))
-        self._size += len(content)
-        if self._size >= ROW_GROUP:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._writer = self._writer or pq.ParquetWriter(self.file, self.schema)
-        self._writer.write_table(embed_table_storage(table_cast(pa.concat_tables(self._rows), self.schema)))
-        self._rows, self._size = [], 0
+        row = pa.table(fields | {self.column: cell})
+        self.writer.write_row(row)
+        self.size += row.nbytes
+        if self.size >= ROW_GROUP:
+            self.writer.write_rows_on_file()
+            self.size = 0
 
     def close(self) -> Path:
         """What was written."""
-        if self._rows:
-            self._flush()
-        self._writer.close()
+        self.writer.finalize()
         return self.file
 
 
@@ -89,33 +66,19 @@ class FolderShard:
     """A shard as a folder of pictures with a metadata.jsonl; arguments and methods are those of `ParquetShard`."""
 
     def __init__(self, folder: Path, column: str, features: Features):
-        self.folder, self.column = folder, column
+        self.folder, self.lines = folder, []
         self.labels = {name: kind for name, kind in features.items() if isinstance(kind, ClassLabel)}
-        self._lines: list[str] = []
+        self.key = "file_name" if column == "image" else f"{column}_file_name"  # which `imagefolder` renames
 
-    def append(self, fields: pa.Table, picture: Path) -> None:
-        (values,) = fields.to_pylist()
-        del values[self.column]
+    def append(self, fields: dict[str, pa.Array], picture: Path) -> None:
+        values = {self.key: picture.name} | {name: cell[0].as_py() for name, cell in fields.items()}
         for name, kind in self.labels.items():
-            if values[name] is not None:
-                values[name] = kind.int2str(values[name])
-        key = "file_name" if self.column == "image" else f"{self.column}_file_name"  # which `imagefolder` renames
-        self._lines.append(json.dumps({key: picture.name} | _plain(values), ensure_ascii=False) + "\n")
+            values[name] = None if values[name] is None else kind.int2str(values[name])
+        self.lines.append(strict_json(values, ensure_ascii=False, default=str))
 
     def close(self) -> Path:
-        (self.folder / METADATA).write_text("".join(self._lines), encoding="utf-8")
+        (self.folder / METADATA).write_text("".join(self.lines), encoding="utf-8")
         return self.folder
-
-
-def _plain(value: Any) -> Any:
-    """`value` as JSON can hold it."""
-    if isinstance(value, dict):
-        return {name: _plain(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (str, int)) else str(value)
 
 
 SHARDS = {"parquet": ParquetShard, "imagefolder": FolderShard}
@@ -150,71 +113,45 @@ def output_features(collection: Collection, format: str) -> Features:
 
 
 class ShardWriter:
-    """Names and counts the pictures of a shard, and lists the bad ones.
+    """Names the pictures of a shard, collects them in a folder, and lists the bad ones.
 
     Args:
-        folder: of its own; what an interrupted process left there is removed.
-        shard: which.
-        collection: to which it belongs.
+        folder: is made.
+        collection: to which the shard belongs.
         format: one of `SHARDS`.
     """
 
-    def __init__(self, folder: Path, shard: Shard, collection: Collection, format: str):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        self.folder, self.shard = folder, shard
-        self.failed: list[dict[str, Any]] = []
+    def __init__(self, folder: Path, collection: Collection, format: str):
+        folder.mkdir()
+        self.folder, self.failed, self.last = folder, [], True
         self.pictures = self.faces = 0
         self._rows = SHARDS[format](folder, collection.column, output_features(collection, format))
         self._taken = {METADATA}
 
-    def file_for(self, row: Row, format: str) -> Path:
-        """Where to save a picture: under its own name, made to fit the format and to differ from the others'."""
-        stem, suffix = os.path.splitext(PurePosixPath((row.name or "").replace("\\", "/")).name)
+    def name(self, picture: Picture) -> None:
+        """Says where to save a picture: under its own name, made to fit its format and to differ from the others'."""
+        stem, suffix = os.path.splitext(PurePosixPath((picture.name or "").replace("\\", "/")).name)
         if suffix.lower() not in SUFFIXES + heic.SUFFIXES:
-            stem, suffix = stem + suffix, _suffix(format)
+            stem, suffix = stem + suffix, suffix_of(kept_format(picture.info))
         stem = re.sub(r"[^\w.()+,=@ -]", "_", stem).lstrip("._ ").encode()[:LONGEST].decode(errors="ignore")
-        stem = stem or f"{row.index:08d}"
-        name, copies = stem + suffix, itertools.count(2)
-        while name.lower() in self._taken:
-            name = f"{stem} ({next(copies)}){suffix}"
-        self._taken.add(name.lower())
-        return self.folder / name
+        picture.file = self.folder / untaken(PurePosixPath((stem or f"{picture.index:08d}") + suffix), self._taken)
 
-    def add(self, row: Row, file: Path, faces: list[dict[str, Any]], saved: Future) -> None:
-        """Adds a picture that is being saved.
-
-        Raises:
-            OSError: where saving failed for another reason than the picture, such as a full disk.
-        """
-        try:
-            saved.result()
-        except Exception as error:
-            if fault_of(error) is Fault.ENVIRONMENT:
-                raise
-            self.fail(row, described(error).replace(str(file), file.name))
+    def add(self, picture: Picture) -> None:
+        """Adds a picture that was saved in its file, or lists a bad one, without telling a path of this machine."""
+        self.last = picture.last
+        if picture.wrong:
+            reason = picture.wrong.replace(f"{self.folder}{os.sep}", "").replace(picture.path or "\0", str(picture))
+            self.failed.append({"index": picture.index, "name": picture.name, "reason": reason})
             return
-        fields = row.fields
-        added = {"source_index": row.index, "source_name": row.name, "faces": faces}
-        for column in Features(ADDED).arrow_schema:
-            fields = fields.append_column(column, pa.array([added[column.name]], column.type))
-        self._rows.append(fields, file)
+        added = {"source_index": picture.index, "source_name": picture.name, "faces": picture.faces}
+        cells = {column.name: pa.array([added[column.name]], column.type) for column in ADDED.arrow_schema}
+        self._rows.append(picture.fields | cells, picture.file)
         self.pictures += 1
-        self.faces += sum(face["left_alone"] is None for face in faces)
+        self.faces += sum(face["left_alone"] is None for face in picture.faces)
 
-    def fail(self, row: Row, reason: str) -> None:
-        self.failed.append({"index": row.index, "name": row.name, "reason": reason})
-
-    def finish(self, last: bool) -> tuple[Path | None, dict[str, Any]]:
+    def finish(self, shard: str) -> tuple[Path | None, dict[str, Any]]:
         """The shard's file or folder (`None` if it has no pictures), and its record."""
         made = self._rows.close() if self.pictures else None
-        data = f"data/{self.shard.name}{made.suffix if made.is_file() else ''}" if made else None
-        failed = sorted(self.failed, key=lambda failure: failure["index"])
-        counts = {"pictures": self.pictures, "faces": self.faces, "failed": failed}
-        return made, {"data": data, **counts, "last": last}
-
-
-def _suffix(format: str) -> str:
-    known = PillowImage.registered_extensions()
-    plain = f".{format.lower()}"
-    return plain if plain in known else next(suffix for suffix, name in known.items() if name == format)
+        data = f"data/{shard}{made.suffix if made.is_file() else ''}" if made else None
+        counts = {"pictures": self.pictures, "faces": self.faces, "failed": self.failed}
+        return made, {"data": data, **counts, "last": self.last}
