@@ -346,6 +346,11 @@ def test_a_missing_file_is_reported_and_the_others_go_on(run, photo):
     assert os.listdir("out") == ["here.png"]
 
 
+def test_a_name_that_would_colour_the_terminal_is_spelled_out(run):
+    _, _, err = run("enhance", "\x1b[31mred.png", "-o", "out.png")
+    assert err.startswith("hf-faceenh: There is no file \\x1b[31mred.png. Check the path")
+
+
 def test_what_cannot_be_done_reads_the_same_alone_and_beside_others(run, photo):
     """Alone, it is answered without a pipeline."""
 
