@@ -12,6 +12,7 @@ from hf_faceenh.learning.curriculum import CurriculumConfig
 from hf_faceenh.learning.discriminators import DiscriminatorConfig
 from hf_faceenh.learning.losses import LossConfig
 from hf_faceenh.learning.reduction import ReductionConfig
+from hf_faceenh.learning.scripts import as_list
 
 # Options that may change when a run is resumed.
 FREE = {
@@ -156,7 +157,7 @@ class TrainingOptions:
     @property
     def datasets(self) -> list[str]:
         """Names of the datasets, also where it is only one."""
-        return [self.dataset] if isinstance(self.dataset, str) else self.dataset
+        return as_list(self.dataset)
 
     @property
     def checkpoint_dir(self) -> Path:
