@@ -188,7 +188,7 @@ def export(args: argparse.Namespace) -> int:
     check_pipeline(args.model)
     check_super_resolver(args.super_resolver)
     if args.onnx:
-        check_installed("onnx", "onnxruntime")
+        check_installed("onnx", "ONNX", "onnx", "onnxruntime")
     if args.push:
         from huggingface_hub.utils import validate_repo_id
 

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from hf_faceenh.errors import one_line
@@ -101,9 +101,20 @@ def read_json_object(file: Path) -> dict[str, Any]:
     return content
 
 
-def strict_json(value: object, indent: int | None = None) -> str:
-    """`value` as JSON, which has neither NaN nor infinity: they become null. Ends with a line break."""
-    return json.dumps(_without_nan(value), indent=indent, allow_nan=False) + "\n"
+def untaken(path: PurePath, taken: set[str]) -> PurePath:
+    """A relative path, with a number where its name is `taken`, which gets it; on many systems, Photo.jpg is
+    photo.jpg."""
+    stem, number = path.stem, 2
+    while str(path).lower() in taken:
+        path, number = path.with_stem(f"{stem} ({number})"), number + 1
+    taken.add(str(path).lower())
+    return path
+
+
+def strict_json(value: object, **options: Any) -> str:
+    """`value` as JSON, which has neither NaN nor infinity: they become null. Ends with a line break; `options` are
+    those of `json.dumps`."""
+    return json.dumps(_without_nan(value), allow_nan=False, **options) + "\n"
 
 
 def _without_nan(value):

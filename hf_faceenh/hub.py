@@ -30,6 +30,7 @@ from hf_faceenh.pipeline import FaceEnhancePipeline
 VARIANT = "fp16"
 BINARY = "jpg onnx png safetensors".split()  # endings of what git keeps as large files
 LEGAL = "LICENSE THIRD_PARTY_NOTICES.md".split()
+BUSY = {409, 412, 429, 500, 502, 503, 504}  # the Hub's answers under load, or while another process commits
 
 
 def export(
@@ -68,7 +69,7 @@ def export(
     folder = Path(folder).resolve()
     check_empty(folder)
     if onnx:
-        check_installed("onnx", "onnxruntime")
+        check_installed("onnx", "ONNX", "onnx", "onnxruntime")
     refuse_onnx(pipeline.components)
     single = FaceEnhancePipeline(**dict(_with_dtype(pipeline.components, torch.float32)))
     card = model_card(single, results, repo_id or folder.name, datasets, onnx)
@@ -158,13 +159,15 @@ def full_name(repo_id: str, token: str | None = None) -> str:
 
 @contextlib.contextmanager
 def hub_errors(what: str) -> Iterator[None]:
-    """Makes one line of what the Hub's libraries raise, of a dozen kinds."""
+    """Makes one line of what the Hub's libraries raise, of a dozen kinds; where it may be well again in a moment, a
+    `ConnectionError`."""
     try:
         yield
     except Exception as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         remedy = " Log in with `hf auth login`, as an account that may write there." if status in (401, 403) else ""
-        raise OSError(f"{what}: {one_line(error)}{remedy}") from error
+        kind = ConnectionError if status in BUSY else OSError
+        raise kind(f"{what}: {one_line(error)}{remedy}") from error
 
 
 def push(

@@ -101,7 +101,7 @@ def check_backend(model: str | Path | None, backend: str, device: str = "auto", 
         raise ValueError(f"The backend onnx computes on the CPU. Leave out --device {device}, or the backend.")
     if dtype != "float32":
         raise ValueError(f"The backend onnx takes and gives float32. Leave out --dtype {dtype}, or the backend.")
-    check_installed("onnxruntime")
+    check_installed("onnx", "ONNX", "onnxruntime")
     bundled = model is None or is_variant(model) or is_published(model)
     if bundled or (Path(model).is_dir() and not any(Path(model).glob("enhancer/*.onnx"))):
         raise OSError(
@@ -110,14 +110,19 @@ def check_backend(model: str | Path | None, backend: str, device: str = "auto", 
         )
 
 
-def check_installed(*modules: str) -> None:
+def check_installed(extra: str, what: str, *modules: str) -> None:
     """
+    Args:
+        extra: of this package, that brings the modules.
+        what: needs them.
+        modules: by name.
+
     Raises:
-        OSError: where one of the modules of the extra `onnx` is not there.
+        OSError: where one of the modules is not there.
     """
     for module in modules:
         if importlib.util.find_spec(module) is None:
-            raise OSError(f'There is no {module}, which ONNX needs: pip install "hf-faceenh[onnx]"')
+            raise OSError(f'There is no {module}, needed for {what}: pip install "hf-faceenh[{extra}]"')
 
 
 def single_class(model: str | None) -> str | None:

@@ -22,14 +22,14 @@ class Job:
     """One picture and the files to write for it.
 
     Args:
-        picture: the input: a file, a URL, or "-", the standard input.
+        picture: the input: a file, its content, a URL, or "-", the standard input.
         result: the output; `None` for the standard output.
         compare: the before/after picture, if wanted.
         faces: what the paths of the faces' crops begin with, if wanted.
         keep_format: whether the format is the input's, or what the name of the output says.
     """
 
-    picture: Path | str
+    picture: Path | bytes | str
     result: Path | None
     compare: Path | None
     faces: Path | None

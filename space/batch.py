@@ -16,6 +16,7 @@ from PIL import Image
 from wishes import Refused, Stopped, Wishes
 
 from hf_faceenh.faults import Fault, fault_of
+from hf_faceenh.files import untaken
 
 FILES = 50  # at once
 MEGABYTES = 200  # at once, also unpacked
@@ -155,9 +156,4 @@ def _is_picture(name: str) -> bool:
 def _own_name(name: str, taken: set[str]) -> str:
     """`name` as a relative path that leads nowhere else, and that no other picture has."""
     parts = [strip_invalid_filename_characters(part) for part in name.replace("\\", "/").split("/")]
-    path = PurePosixPath(*[part for part in parts if part.strip(".")] or ["picture"])
-    stem, number = path.stem, 2
-    while str(path).lower() in taken:
-        path, number = path.with_stem(f"{stem} ({number})"), number + 1
-    taken.add(str(path).lower())
-    return str(path)
+    return str(untaken(PurePosixPath(*[part for part in parts if part.strip(".")] or ["picture"]), taken))

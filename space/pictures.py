@@ -33,6 +33,7 @@ from hf_faceenh.pictures import LoadedImage, heic
 from hf_faceenh.pictures.frames import Frames
 from hf_faceenh.pictures.output import to_8_bits
 from hf_faceenh.pictures.reading import identified
+from hf_faceenh.pictures.writing import kept_format, suffix_of
 from hf_faceenh.provenance import line
 
 try:
@@ -51,7 +52,6 @@ MEGAPIXELS = 24  # of one picture
 RESULT_MEGAPIXELS = 100
 LARGEST_PAIR = 1.0  # megapixels of a face before or after, as the page shows it
 AROUND = 0.9  # of a face's longer side, that is shown to every side of its middle
-SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "GIF": ".gif", "BMP": ".bmp"}
 
 # From which to which part of the work each stage of the pipeline takes (measured on a CPU), and what it is called.
 STAGES = {
@@ -352,7 +352,7 @@ def _settings(wishes: Wishes) -> dict[str, Any]:
 
 def _target(loaded: LoadedImage, folder: Path, name: str, wishes: Wishes) -> tuple[Path, str]:
     """Where to write the result: under its name, in the picture's format if that can hold it, else in PNG."""
-    format = loaded.info.format if loaded.info.format in Image.SAVE else "PNG"
+    format = kept_format(loaded.info)
     try:
         pipe.image_processor.check(name, result_size(pipe, loaded, wishes.enlarge, wishes.aligned), format=format)
     except ValueError:
@@ -361,8 +361,7 @@ def _target(loaded: LoadedImage, folder: Path, name: str, wishes: Wishes) -> tup
     folder.mkdir()
     path = folder / strip_invalid_filename_characters(Path(name).name or "picture")
     if Image.registered_extensions().get(path.suffix.lower()) != format:
-        path = path.with_suffix(SUFFIXES.get(format, ".png"))
-        format = "PNG" if format not in SUFFIXES else format
+        path = path.with_suffix(suffix_of(format))
     return path, format
 
 
@@ -370,7 +369,7 @@ def _write_sides(before: Image.Image, result: Image.Image, folder: Path, profile
     after = preview(result, LARGEST)
     before = preview(before, LARGEST).resize(after.size, Image.Resampling.BICUBIC)
     format = "JPEG" if max(after.size) < 65500 else "PNG"
-    paths = folder / f"before{SUFFIXES[format]}", folder / f"after{SUFFIXES[format]}"
+    paths = folder / f"before{suffix_of(format)}", folder / f"after{suffix_of(format)}"
     for image, path in zip((before, after), paths, strict=True):
         image.save(path, format, quality=92, icc_profile=profile)
     return paths

@@ -274,7 +274,7 @@ def test_a_picture_that_fails_does_not_take_its_batch_with_it(run, folder, tmp_p
 
     monkeypatch.setattr(FaceEnhancePipeline, "__call__", without_memory)
     assert run("--dataset", "in", "--output", "out", batch_size=4, shard_size=8)[0] == 1
-    assert sizes == [4, 3, 1, 1, *[1] * 4, 1, 1]  # tried again after every pause, and then a small one
+    assert sizes == [4, 3, 1, *[1] * 4, 1, 1]  # tried again after every pause, and then a small one
     assert sources() == [f"{number}.png" for number in (0, 1, 2, 3, 4, 6)]
     (line,) = Path("out/failed.jsonl").read_text().splitlines()
     reason = "needs more memory than this machine has: CUDA out of memory. Tried to allocate 20 GiB"
@@ -650,7 +650,7 @@ def test_jobs_need_the_hub(refusal, folder):
 def test_jobs_make_the_shards(run, folder, quick, tmp_path, monkeypatch):
     """With Jobs that are done at once, here."""
     words = ["--dataset", str(folder), "--output", str(tmp_path / "out"), *written(quick)]
-    args, _ = batch_parser().parse_known_args(words)
+    options = engines.Options(**vars(batch_parser().parse_args(words)))
     begun = []
 
     def run_uv_job(script, script_args, env, **options):
@@ -663,14 +663,12 @@ def test_jobs_make_the_shards(run, folder, quick, tmp_path, monkeypatch):
     done = SimpleNamespace(status=SimpleNamespace(stage="COMPLETED"))
     monkeypatch.setattr("huggingface_hub.run_uv_job", run_uv_job)
     monkeypatch.setattr("huggingface_hub.inspect_job", lambda **_: done)
-    engines.forget()
-    options = engines.engine_options(
-        "jobs", ["--flavor", "a10g-small", "--tasks-per-job", "2", "--poll-interval", "0"]
-    )
-    place = {"logging_dir": "memory://logs", "token": "a token"}
-    engines.opened(args).settle()
-    engines.JobsExecutor([engines.MakeShards(args)], engines.opened(args).collection.tasks, **options, **place).run()
-    assert begun == ["a10g-small"] * 2 and engines.opened(args).conclude() == 0
+    words = ["--flavor", "a10g-small", "--tasks-per-job", "2", "--poll-interval", "0"]
+    chosen = engines.engine_options("jobs", words) | {"logging_dir": "memory://logs", "token": "a token"}
+    run = engines.opened(options)
+    run.settle()
+    engines.JobsExecutor([engines.MakeShards(options)], run.collection.tasks, **chosen).run()
+    assert begun == ["a10g-small"] * 2 and run.conclude() == 0
     assert sources() == [f"{number}.png" for number in range(7)]
 
 
@@ -707,6 +705,21 @@ def test_slurm_gets_a_script_that_makes_the_shards(run, folder, tmp_path, monkey
     status, err = run("--dataset", "in", "--output", "out", *engine)
     assert status == 0 and "complete: 7 pictures with 7 enhanced faces" in err
     assert sources() == [f"{number}.png" for number in range(7)]
+
+
+def test_a_job_of_ray_is_killed_when_its_time_is_up():
+    done = []
+
+    def remaining():
+        return signal.getitimer(signal.ITIMER_REAL)[0]
+
+    def run_for_rank(rank, local_rank):
+        done.append((rank, local_rank, remaining() > 50))
+
+    for seconds, log_first in ((60, False), (None, True)):
+        engines._run_job(SimpleNamespace(time=seconds, log_first=log_first, _run_for_rank=run_for_rank), [3, 5])
+        assert remaining() == 0
+    assert done == [(3, 1, True), (5, 2, True), (3, 0, False), (5, 1, False)]
 
 
 # Real processes
@@ -817,6 +830,18 @@ def test_workers_end_with_the_process_that_started_them(quick, many, tmp_path):
 
 
 @pytest.mark.slow
+def test_an_interrupt_ends_the_workers_too(quick, many, tmp_path):
+    running = begun(quick, tmp_path, "--executor", "local", "--workers", 2)
+    wait_for_shards(running, tmp_path, 1)
+    workers = psutil.Process(running.pid).children()
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate()
+    assert running.returncode == 130 and "Traceback" not in err
+    assert err.endswith("stopped by SIGINT. Whole shards are kept: to go on, run the same command again.\n")
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+
+
+@pytest.mark.slow
 def test_two_runs_at_once_harm_neither_the_other_nor_a_picture(quick, many, tmp_path):
     runs = [begun(quick, tmp_path) for _ in range(2)]
     said = [running.communicate()[1] for running in runs]
@@ -825,20 +850,13 @@ def test_two_runs_at_once_harm_neither_the_other_nor_a_picture(quick, many, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["actor", "child"])  # which does the task
-def test_ray_has_the_task_of_a_killed_worker_done_by_another(quick, many, tmp_path, victim):
+def test_ray_has_the_task_of_a_killed_worker_done_by_another(quick, many, tmp_path):
     pytest.importorskip("ray")
     engine = ("--executor", "ray", "--workers", 2, "--mem-per-cpu-gb", 0.5)
     running = begun(quick, tmp_path, *engine, shard_size=15, stdout=subprocess.DEVNULL)
     wait_for_shards(running, tmp_path, 1)
-    workers = [
-        process
-        for process in psutil.Process(running.pid).children(recursive=True)
-        if "RankWorker" in " ".join(process.cmdline())
-    ]
-    pids = {worker.pid for worker in workers}
-    actor = next(worker for worker in workers if worker.ppid() not in pids)
-    (actor if victim == "actor" else actor.children()[0]).kill()
+    processes = psutil.Process(running.pid).children(recursive=True)
+    next(process for process in processes if "ray::_run_job" in " ".join(process.cmdline())).kill()
     _, err = running.communicate()
     assert running.returncode == 1 and whole(tmp_path, err)
 

@@ -12,9 +12,9 @@ from hf_faceenh.commands import (
     number,
     quietly,
 )
+from hf_faceenh.loading import check_installed
 
-# What an installation without the extra `batch` may lack.
-EXTRA = {"datasets", "datatrove", "fsspec", "loguru", "pyarrow"}
+EXTRA = "datasets datatrove fsspec jsonargparse loguru pyarrow".split()
 ENGINES = """\
 Each executor takes the options of datatrove's executor of that name; what is no plain value is JSON. Among them:
   --executor local --workers 2
@@ -68,13 +68,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, words: list[str]) -> int:
-    try:
-        from hf_faceenh.batch.engines import launch
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in EXTRA:
-            raise
-        message = f'There is no {error.name}, which whole collections need: pip install "hf-faceenh[batch]"'
-        raise OSError(message) from error
+    check_installed("batch", "whole collections", *EXTRA)
+    from hf_faceenh.batch.engines import launch
+
     return launch(args, words)
 
 

@@ -4,38 +4,36 @@ A task of the engine is one shard of a table, or one file of a stream. It is com
 with their records, whichever run, engine or process has put them there.
 """
 
-import argparse
-import contextlib
 import inspect
-import json
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from datatrove.executor import JobsPipelineExecutor, LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
-from datatrove.executor.base import PipelineExecutor
 from datatrove.pipeline.base import PipelineStep
-from datatrove.utils.stats import PipelineStats, Stats
+from datatrove.utils.stats import Stats
+from jsonargparse import ArgumentParser
 from loguru import logger
 from tqdm import tqdm
 
 from hf_faceenh.batch.output import Folder, open_output
-from hf_faceenh.batch.process import GO_ON, Interrupted, Process, Stopped
-from hf_faceenh.batch.run import Run, forget, opened
-from hf_faceenh.batch.work import Work, noted
-from hf_faceenh.commands import Parser
+from hf_faceenh.batch.process import GO_ON, Interrupted, Process, Stopped, interruptible
+from hf_faceenh.batch.run import Options, Run, opened
+from hf_faceenh.batch.work import Work
+from hf_faceenh.errors import one_line
+from hf_faceenh.loading import check_installed
 
 KILLED = 3  # times that workers may be killed without a task being completed
 # What is no option of the user's: it is decided here, or would have a task done twice.
-OURS = {"self", "pipeline", "tasks", "depends", "skip_completed", "job_id_retriever", "nodes_per_task"}
+OURS = {"pipeline", "tasks", "depends", "skip_completed", "job_id_retriever", "nodes_per_task"}
 OURS |= {"start_method", "local_tasks", "local_rank_offset"}
 
 
@@ -43,50 +41,40 @@ class MakeShards(PipelineStep):
     """The only step of the pipeline: a task's shards.
 
     Args:
-        args: the command line, with paths that hold on every machine.
+        options: of the command line, with paths that hold on every machine.
     """
 
     name, type = "hf-faceenh", "🖼 - ENHANCER"
 
-    def __init__(self, args: argparse.Namespace):
+    def __init__(self, options: Options):
         super().__init__()
-        self.args = args
+        self.options = options
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
         """Makes the shards of the task `rank`; the counts become the engine's statistics.
 
         Raises:
-            Stopped, Interrupted: as `Work.run`.
+            Stopped: as `Work.make`.
         """
-        run = opened(self.args)
+        run = opened(self.options)
         self.stats = Stats(str(self))  # of this task alone
-        try:
-            with (
-                run.output.staging() as staging,
-                tqdm(
-                    total=run.collection.size(rank),
-                    desc=f"part {rank + 1} of {world_size}",
-                    unit="picture",
-                    disable=run.process.local_rank > 0,
-                ) as bar,
-            ):
-                made = Work(run, rank, staging).run(bar)
-        except Exception as error:
-            noted(error)
-            raise
-        for name, count in made.items():
-            self.stat_update(name, value=count)
+        total, hidden = run.collection.size(rank), run.process.local_rank > 0
+        bar = tqdm(desc=f"part {rank + 1} of {world_size}", total=total, unit="picture", disable=hidden)
+        with bar, run.output.staging() as staging, Work(run, staging, bar) as work:
+            for shard, pictures in run.collection.shards(rank, run.record):
+                for name, count in work.make(shard, pictures).items():
+                    self.stat_update(name, value=count)
 
 
 class _ByShards:
     """What an executor takes for a task that is completed: one whose shards are whole."""
 
     def is_rank_completed(self, rank: int) -> bool:
-        run = opened(self.pipeline[0].args)
+        run = opened(self.pipeline[0].options)
         return run.collection.is_whole(rank, run.record)
 
     def get_incomplete_ranks(self, ranks: Iterable[int] | None = None, skip_completed: Any = None) -> list[int]:
-        return opened(self.pipeline[0].args).left(range(self.world_size) if ranks is None else ranks)
+        return opened(self.pipeline[0].options).left(range(self.world_size) if ranks is None else ranks)
 
     def mark_rank_as_completed(self, rank: int) -> None:
         """The record of its last shard has marked it."""
@@ -99,7 +87,7 @@ class LocalExecutor(_ByShards, LocalPipelineExecutor):
     def run(self) -> None:
         """
         Raises:
-            Stopped, Interrupted: as `Work.run`; the tasks that other processes have begun are finished before.
+            Stopped: as `Work.make`; the tasks that other processes have begun are finished before.
         """
         logger.disable("datatrove")  # but in the tasks' own logs
         process = Process.launched()
@@ -111,8 +99,7 @@ class LocalExecutor(_ByShards, LocalPipelineExecutor):
         killed = 0
         while ranks:
             try:
-                self._share_out(ranks)
-                return
+                return self._share_out(ranks)
             except BrokenProcessPool as error:
                 left = self.get_incomplete_ranks(ranks)
                 killed = killed + 1 if len(left) == len(ranks) else 1
@@ -128,7 +115,7 @@ class LocalExecutor(_ByShards, LocalPipelineExecutor):
         try:
             for done in as_completed([pool.submit(self._run_for_rank, rank) for rank in ranks]):
                 done.result()
-        except KeyboardInterrupt:
+        except Interrupted:
             for child in multiprocessing.active_children():
                 child.terminate()
             raise
@@ -151,58 +138,48 @@ class SlurmExecutor(_ByShards, SlurmPipelineExecutor):
 
 
 class RayExecutor(_ByShards, RayPipelineExecutor):
-    """On the Ray cluster of RAY_ADDRESS, or of this machine."""
+    """On the Ray cluster of RAY_ADDRESS, or of this machine. datatrove's own starts a worker for every job, and waits
+    for ever for a task whose process was killed; here Ray brings jobs to its workers, and to another if one dies."""
 
     def run(self) -> None:
         """
         Raises:
             OSError: where Ray is not installed.
         """
-        if not find_spec("ray"):
-            raise OSError('--executor ray needs Ray: pip install "hf-faceenh[ray]"')
+        check_installed("ray", "--executor ray", "ray")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told that it runs
-        _complete_statistics(self)
-        super().run()
+        import ray
 
-    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> PipelineStats:
-        with _ending(os.getppid()):
-            return super()._run_for_rank(rank, local_rank, node_rank)
+        memory = int(self.mem_per_cpu_gb * self.cpus_per_task * 2**30)
+        needs = {"num_cpus": self.cpus_per_task, "num_gpus": self.gpus_per_task, "memory": memory}
+        job = ray.remote(**needs | (self.ray_remote_kwargs or {}))(_run_job)
+        ranks, running = self.get_incomplete_ranks(), []
+        jobs = [ranks[first : first + self.tasks_per_job] for first in range(0, len(ranks), self.tasks_per_job)]
+        while jobs or running:
+            while jobs and len(running) < self.workers:
+                running.append(job.remote(self, jobs.pop(0)))
+            (done,), running = ray.wait(running)
+            try:
+                ray.get(done)
+            except ray.exceptions.RayError as error:  # the others go on
+                Process.launched().say(one_line(getattr(error, "cause", None) or error))
+
+
+def _run_job(executor: RayExecutor, ranks: Sequence[int]) -> None:
+    """Does tasks in a process of Ray's, one after the other. One for which `time` is up is killed, and begun anew."""
+    for local_rank, rank in enumerate(ranks, not executor.log_first):
+        signal.alarm(executor.time or 0)
+        try:
+            executor._run_for_rank(rank, local_rank)
+        finally:
+            signal.alarm(0)
 
 
 class JobsExecutor(_ByShards, JobsPipelineExecutor):
     """As Jobs of Hugging Face."""
 
-    def run(self) -> None:
-        _complete_statistics(self)
-        super().run()
-
-
-@contextlib.contextmanager
-def _ending(parent: int) -> Iterator[None]:
-    """Ends the process `parent`, should this one be killed in the block. Ray's executor has every task done by a child
-    of its actor, for which that would wait for ever; that an actor is gone is noticed, and another does the task."""
-    reading, writing = os.pipe()
-    if os.fork() == 0:
-        os.close(writing)
-        if not os.read(reading, 1):
-            os.kill(parent, signal.SIGKILL)
-        os._exit(0)
-    os.close(reading)
-    try:
-        yield
-    finally:
-        os.write(writing, b".")
-        os.close(writing)
-
-
-def _complete_statistics(executor: PipelineExecutor) -> None:
-    """Ray's and Jobs' executors add up what every task has noted, in the end, and would fail where another engine has
-    made a shard."""
-    left = set(executor.get_incomplete_ranks())
-    for rank in set(range(executor.world_size)) - left:
-        if not executor.logging_dir.isfile(f"stats/{rank:05d}.json"):
-            with executor.logging_dir.open(f"stats/{rank:05d}.json", "w") as file:
-                PipelineStats([]).save_to_disk(file)
+    def _merge_stats(self) -> None:
+        """The records of the shards have the counts; a task that another engine has done has no others."""
 
 
 ENGINES = {"local": LocalExecutor, "slurm": SlurmExecutor, "ray": RayExecutor, "jobs": JobsExecutor}
@@ -216,58 +193,37 @@ def engine_options(name: str, words: Sequence[str]) -> dict[str, Any]:
         words: of the command line, that are no options of the command.
     """
     executor = ENGINES[name].__mro__[2]
-    parser = Parser(f"python -m hf_faceenh.batch --executor {name}", usage=argparse.SUPPRESS, add_help=False)
-    kinds = get_type_hints(executor.__init__)
-    for option, parameter in inspect.signature(executor.__init__).parameters.items():
-        if option in OURS:
-            continue
-        required = parameter.default is parameter.empty
-        kind = next((kind for kind in (str, bool, int, float) if kind is kinds.get(option)), None)
-        read = _truth if kind is bool else kind or _value
-        default = argparse.SUPPRESS
-        parser.add_argument(f"--{option.replace('_', '-')}", type=read, required=required, default=default)
-    return vars(parser.parse_args(words))
+    parser = ArgumentParser(f"python -m hf_faceenh.batch --executor {name}", usage="")
+    parser.add_class_arguments(executor, skip=OURS & inspect.signature(executor).parameters.keys())
+    words = [re.sub(r"^--[\w-]+", lambda option: "--" + option[0][2:].replace("-", "_"), word) for word in words]
+    return parser.parse_args(words, defaults=False).as_dict()
 
 
-def _truth(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text} is neither true nor false")
-    return text.lower() == "true"
-
-
-def _value(text: str) -> Any:
-    """JSON, or else the text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def launch(args: argparse.Namespace, words: Sequence[str]) -> int:
+def launch(options: Options, words: Sequence[str]) -> int:
     """Has the run made, or this process's part of it; returns the exit status.
 
     Args:
-        args: the command line.
+        options: of the command line.
         words: the rest of it, the engine's own options.
 
     Raises:
         ValueError, OSError: in one line, for options or data that do not fit, and what kept the work from being done.
     """
-    options = engine_options(args.executor, words)
-    places = {name: _everywhere(getattr(args, name)) for name in ("dataset", "model", "super_resolver")}
-    places["output"] = str(open_output(args.output, args.private))
-    args = argparse.Namespace(**vars(args) | places)
-    forget()
-    run = opened(args)
-    options = _defaults(args, run) | options
+    chosen = engine_options(options.executor, words)
+    places = {name: _everywhere(getattr(options, name)) for name in ("dataset", "model", "super_resolver")}
+    options = Options(**vars(options) | places | {"output": str(open_output(options.output, options.private))})
+    opened.cache_clear()
+    run = opened(options)
+    chosen = _defaults(run) | chosen
     run.settle()
-    executor = ENGINES[args.executor](pipeline=[MakeShards(args)], tasks=run.collection.tasks, **options)
+    executor = ENGINES[options.executor](pipeline=[MakeShards(options)], tasks=run.collection.tasks, **chosen)
     try:
-        executor.run()
+        with interruptible():
+            executor.run()
     except Interrupted as interruption:
         run.process.say(f"stopped by {interruption.args[0].name}. {GO_ON}")
         return 128 + interruption.args[0]
-    if args.executor == "slurm" and run.left(range(run.collection.tasks)):
+    if options.executor == "slurm" and run.left(range(run.collection.tasks)):
         run.process.say("submitted. Once the jobs have ended, the same command says what is there, and does the rest.")
         return 0
     return run.conclude()
@@ -280,23 +236,23 @@ def _everywhere(name: str | None) -> str | None:
     return str(Path(name).expanduser().absolute())
 
 
-def _defaults(args: argparse.Namespace, run: Run) -> dict[str, Any]:
+def _defaults(run: Run) -> dict[str, Any]:
     """What the engine gets where the user says nothing.
 
     Raises:
         ValueError: for Jobs, which see nothing of this machine, where something is only here.
     """
-    is_folder = isinstance(run.output, Folder)
-    options: dict[str, Any] = {"logging_dir": str(run.output.path / "logs")} if is_folder else {}
-    if args.executor == "local":
-        options["workers"] = 1
-    if args.executor == "slurm" and sys.prefix != sys.base_prefix:
-        options["venv_path"] = f"{sys.prefix}/bin/activate"
-    if args.executor == "jobs":
-        if is_folder or Path(args.dataset).exists():
+    engine, is_folder = run.options.executor, isinstance(run.output, Folder)
+    if engine == "jobs":
+        if is_folder or Path(run.options.dataset).exists():
             raise ValueError(
                 "Jobs see nothing of this machine. Give the name of a dataset on the Hub, and for the output "
                 "hf://datasets/ACCOUNT/NAME."
             )
-        options |= {"logging_dir": f"{run.output}-logs", "dependencies": ["hf-faceenh[batch]"]}
-    return options
+        return {"logging_dir": f"{run.output}-logs", "dependencies": ["hf-faceenh[batch]"]}
+    defaults: dict[str, Any] = {"logging_dir": str(run.output.path / "logs")} if is_folder else {}
+    if engine == "local":
+        defaults["workers"] = 1
+    if engine == "slurm" and sys.prefix != sys.base_prefix:
+        defaults["venv_path"] = f"{sys.prefix}/bin/activate"
+    return defaults

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,28 +12,30 @@ from typing import Any
 
 from filelock import FileLock
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download, snapshot_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+from huggingface_hub.errors import EntryNotFoundError
 
+from hf_faceenh.batch.process import patiently
 from hf_faceenh.files import remove, written_whole
 from hf_faceenh.hub import full_name, hub_errors
 
 HUB = "hf://datasets/"
-CONFLICTS = {409, 412, 429, 500, 502, 503, 504}  # the Hub's answers while another process commits, or it is busy
-CONFLICT_WAITS = (1, 2, 4, 8, 16, 32)  # s
 
 
 @contextlib.contextmanager
-def _locked(lock: Path, **options: Any) -> Iterator[None]:
-    """Holds a lock on a file, which the system gives up when the process ends, however it ends."""
-    held = FileLock(lock, **options)
-    while not held.is_locked:
-        with contextlib.suppress(FileNotFoundError):  # another process has just removed the empty folder
-            held.acquire()
+def _locked(file: Path, **options: Any) -> Iterator[None]:
+    """Holds a lock, which the system gives up when the process ends, however it ends. Removes its file in the end, and
+    the folder where nobody else has something in it."""
+    lock = FileLock(file, **options)
+    while not lock.is_locked:
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed the folder
+            lock.acquire()
     try:
         yield
     finally:
-        remove(lock)  # while it is held: who waits for it makes another
-        held.release()
+        remove(file)  # while it is held: who waits for it makes another
+        lock.release()
+        with contextlib.suppress(OSError):
+            file.parent.rmdir()
 
 
 class Folder:
@@ -55,10 +56,9 @@ class Folder:
         """Makes it if it is missing."""
         self.path.mkdir(parents=True, exist_ok=True)
 
-    def is_foreign(self) -> bool:
-        """Whether it holds something, but nothing of a run."""
-        found = {entry.name for entry in self.path.iterdir()}
-        return "options.json" not in found and any(not name.startswith(".") for name in found)
+    def names(self) -> set[str]:
+        """Of the files and folders in it; in a repository, with the paths of all files."""
+        return {entry.name for entry in self.path.iterdir()}
 
     def read(self, name: str) -> str | None:
         """The text of a file; `None` if there is none."""
@@ -77,30 +77,20 @@ class Folder:
         """A folder of this process's own to make shards in. Those that killed processes have left, whose locks nobody
         holds any more, are removed; those of other processes stay."""
         own = self._partial / uuid.uuid4().hex
-        try:
-            with _locked(own.with_suffix(".lock")):
-                self._sweep(own)
-                own.mkdir()
-                try:
-                    yield own
-                finally:
-                    remove(own)
-        finally:
-            with contextlib.suppress(OSError):  # where other processes have theirs in it
-                self._partial.rmdir()
-
-    def _sweep(self, own: Path) -> None:
-        for name in {entry.stem for entry in self._partial.iterdir()} - {own.name}:
-            with contextlib.suppress(OSError), _locked(self._partial / f"{name}.lock", timeout=0):
-                remove(self._partial / name)
+        with _locked(own.with_suffix(".lock")):
+            for name in {entry.stem for entry in self._partial.iterdir()} - {own.name}:
+                with contextlib.suppress(OSError), _locked(self._partial / f"{name}.lock", timeout=0):
+                    remove(self._partial / name)
+            own.mkdir()
+            try:
+                yield own
+            finally:
+                remove(own)
 
     def record(self, shard: str) -> dict | None:
         """What is noted of a whole shard; `None` if it is missing, or its record is damaged."""
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            record = json.loads((self.path / "progress" / f"{shard}.json").read_text(encoding="utf-8"))
-            if record["data"] is None or (self.path / record["data"]).exists():
-                return record
-        return None
+        record = _parsed(self.read(f"progress/{shard}.json"))
+        return record if record and (self.path / (record["data"] or "")).exists() else None
 
     def progress(self) -> dict[str, dict]:
         """The records of all whole shards, by name."""
@@ -125,14 +115,15 @@ class Folder:
         with _locked(self._partial / "publishing.lock"):
             if not is_better(record, self.record(shard)):
                 return False
-            remove(self.path / "progress" / f"{shard}.json")
-            for former in (shard, f"{shard}.parquet"):  # also of a process that was killed before it wrote the record
-                remove(self.path / "data" / former)
-            if made:
-                target = self.path / record["data"]
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(made, target)
-            self.write(f"progress/{shard}.json", json.dumps(record) + "\n")
+            for name in ("data", "progress"):
+                (self.path / name).mkdir(exist_ok=True)
+            with written_whole(self.path / "progress" / f"{shard}.json") as noted:
+                noted.write_text(json.dumps(record) + "\n")  # a full disk is met before anything is moved
+                # Also what a process has left that was killed before it could note its shard.
+                for former in (f"progress/{shard}.json", f"data/{shard}", f"data/{shard}.parquet"):
+                    remove(self.path / former)
+                if made:
+                    os.replace(made, self.path / record["data"])
         return True
 
 
@@ -154,18 +145,9 @@ class Repository:
         with hub_errors(f"{self} cannot be written to"):
             self.api.create_repo(**self.where, private=self.private or None, exist_ok=True)
 
-    @contextlib.contextmanager
-    def staging(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="hf-faceenh-") as folder:
-            yield Path(folder)
-
-    def _files(self) -> set[str]:
+    def names(self) -> set[str]:
         with hub_errors(f"{self} cannot be read"):
             return set(self.api.list_repo_files(**self.where))
-
-    def is_foreign(self) -> bool:
-        files = self._files()
-        return "options.json" not in files and bool(files - {".gitattributes", "README.md"})
 
     def read(self, name: str) -> str | None:
         with hub_errors(f"{self} cannot be read"), contextlib.suppress(EntryNotFoundError):
@@ -174,19 +156,19 @@ class Repository:
     def write(self, name: str, text: str) -> None:
         self._commit({name: text.encode()}, f"Write {name}")
 
-    def progress(self) -> dict[str, dict]:
-        files, records = self._files(), {}
-        with hub_errors(f"{self} cannot be read"):
-            snapshot = Path(snapshot_download(allow_patterns="progress/*.json", **self.where))
-        for file in sorted((snapshot / "progress").glob("*.json")):
-            record = json.loads(file.read_text(encoding="utf-8"))
-            data = record["data"]
-            if data is None or any(name == data or name.startswith(f"{data}/") for name in files):
-                records[file.stem] = record
-        return records
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="hf-faceenh-") as folder:
+            yield Path(folder)
 
     def record(self, shard: str) -> dict | None:
-        return self.progress().get(shard)
+        return _parsed(self.read(f"progress/{shard}.json"))
+
+    def progress(self) -> dict[str, dict]:
+        with hub_errors(f"{self} cannot be read"):
+            snapshot = Path(snapshot_download(allow_patterns="progress/*.json", **self.where))
+        files = sorted((snapshot / "progress").glob("*.json"))
+        return {file.stem: _parsed(file.read_text(encoding="utf-8")) for file in files}
 
     def publish(self, shard: str, made: Path | None, record: dict) -> bool:
         if not is_better(record, self.record(shard)):
@@ -198,16 +180,17 @@ class Repository:
         return True
 
     def _commit(self, files: Mapping[str, bytes | Path], title: str) -> None:
+        def commit() -> None:
+            with hub_errors(f"{self} cannot be written to"):
+                self.api.create_commit(operations=operations, commit_message=title, **self.where)
+
         operations = [CommitOperationAdd(name, content) for name, content in files.items()]
-        with hub_errors(f"{self} cannot be written to"):
-            for pause in (*CONFLICT_WAITS, None):
-                try:
-                    self.api.create_commit(operations=operations, commit_message=title, **self.where)
-                    return
-                except HfHubHTTPError as error:
-                    if pause is None or error.response.status_code not in CONFLICTS:
-                        raise
-                time.sleep(pause)
+        patiently(commit)
+
+
+def _parsed(record: str | None) -> dict | None:
+    with contextlib.suppress(ValueError):
+        return None if record is None else json.loads(record)
 
 
 def is_better(record: dict, former: dict | None) -> bool:

@@ -1,10 +1,8 @@
 """One of the processes of a run: which one it is, how it is asked to stop, and what it does when it cannot go on."""
 
 import contextlib
-import multiprocessing
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,8 +25,8 @@ class Stopped(OSError):
     """This process cannot go on; one line says why, and what to do then."""
 
 
-class Interrupted(Exception):
-    """This process was asked to stop; its argument is the signal."""
+class Interrupted(BaseException):
+    """This process was asked to stop; its argument is the signal. No picture's error, so no `Exception`."""
 
 
 @contextlib.contextmanager
@@ -36,17 +34,19 @@ def fatal(kind: type[Exception], what: str) -> Iterator[None]:
     """Makes `Stopped` of an error, with `what` before it."""
     try:
         yield
+    except Stopped:
+        raise
     except kind as error:
         raise Stopped(f"{what}: {one_line(error)} {GO_ON}") from error
 
 
-def patiently(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
+def patiently(function: Callable[..., T], *arguments: Any) -> T:
     """Calls a function, and again after a while as long as the environment is at fault; raises its last error."""
     for pause in (*PAUSES, None):
         try:
-            return function(*arguments, **options)
+            return function(*arguments)
         except Exception as error:
-            if pause is None or fault_of(error) is not Fault.ENVIRONMENT:
+            if pause is None or isinstance(error, Stopped) or fault_of(error) is not Fault.ENVIRONMENT:
                 raise
         time.sleep(pause)
 
@@ -85,20 +85,15 @@ class Process:
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[list[signal.Signals]]:
-    """Gives a list that gets the signals that ask to stop. A second interrupt is a `KeyboardInterrupt` again."""
-    caught: list[signal.Signals] = []
-    if multiprocessing.parent_process() or threading.current_thread() is not threading.main_thread():
-        yield caught  # another process asks, or another thread hears of it
-        return
+def interruptible() -> Iterator[None]:
+    """Makes `Interrupted` of the signals that ask to stop, in the main thread."""
 
-    def on_signal(number: int, _frame: Any) -> None:
-        caught.append(signal.Signals(number))
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    def interrupt(number: int, _frame: Any) -> None:
+        raise Interrupted(signal.Signals(number))
 
-    before = {kind: signal.signal(kind, on_signal) for kind in (signal.SIGTERM, signal.SIGINT)}
+    before = {kind: signal.signal(kind, interrupt) for kind in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield caught
+        yield
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)

@@ -13,16 +13,18 @@ import torch
 from huggingface_hub import DatasetCardData
 from huggingface_hub.utils import disable_progress_bars
 
-from hf_faceenh.batch.collection import Collection, load_collection
-from hf_faceenh.batch.output import Folder, Repository, open_output
+from hf_faceenh.batch.collection import Collection
+from hf_faceenh.batch.output import Folder, open_output
 from hf_faceenh.batch.process import Process
 from hf_faceenh.batch.shards import check_columns, output_features
-from hf_faceenh.commands import model_options, pipeline_options
+from hf_faceenh.commands import model_options
 from hf_faceenh.loading import load_pipeline
 from hf_faceenh.onnx.networks import OnnxNetwork
 from hf_faceenh.pipeline import FaceEnhancePipeline
 from hf_faceenh.provenance import public_name
 
+# The options that decide nothing of what is written.
+UNDECIDING = {"accept_license", "batch_size", "executor", "num_workers", "output", "private", "retry_failed"}
 CARD = """\
 # {title}
 
@@ -43,33 +45,123 @@ prove nothing.
 """
 
 
-def settle(output: Folder | Repository, options: Mapping[str, Any], card: str) -> None:
-    """Makes sure that all processes and all starts of a run have the same options, and that the card is there.
+class Options(argparse.Namespace):
+    """Those of the command line."""
 
-    Raises:
-        ValueError: where they differ, or the output holds something else.
-    """
-    output.prepare()
-    if output.is_foreign():  # before reading: other processes of this run may be writing
-        raise ValueError(f"The output {output} holds something that is no run of this program. Choose another.")
-    text = output.read("options.json")
-    if text is None:
-        output.write("options.json", json.dumps(options, indent=1) + "\n")
-    else:
-        check_options(output, json.loads(text), options)
-    if output.read("README.md") is None:
-        output.write("README.md", card)
+    def __hash__(self) -> int:
+        return hash(tuple(sorted(vars(self).items())))
 
 
-def check_options(output: Folder | Repository, known: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-    """
+@lru_cache(maxsize=1)
+def opened(options: Options) -> "Run":
+    """The run of a command line; a process opens it once."""
+    return Run(options)
+
+
+class Run:
+    """What a process opens once for all its tasks.
+
     Args:
-        output: of the run.
-        known: what it was begun with.
-        options: what it is started with now.
+        options: of the command line.
+    """
 
+    def __init__(self, options: Options):
+        self.options, self.process = options, Process.launched()
+        disable_progress_bars()  # of up- and downloads
+        if self.process.rank:
+            datasets.disable_progress_bars()
+        self.output = open_output(options.output, options.private)
+        if isinstance(self.output, Folder) and self.output.path.is_relative_to(Path(options.dataset).resolve()):
+            raise ValueError(f"The output {self.output} lies in the dataset's folder and would become part of it.")
+        self.collection = Collection(
+            options.dataset, options.split, options.streaming, options.column, options.shard_size
+        )
+        check_columns(self.collection, options.format)
+
+    @cached_property
+    def pipe(self) -> FaceEnhancePipeline:
+        device, options = self.process.device(), self.options
+        pipe = load_pipeline(device=device, dtype=options.dtype, backend=options.backend, **model_options(options))
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    def settle(self) -> None:
+        """Makes sure that all processes and all starts of the run have the same options, and that the card is there.
+
+        Raises:
+            ValueError: where they differ, or the output holds something else.
+        """
+        output, options = self.output, self._deciding()
+        output.prepare()
+        names = output.names()  # before reading: other processes of this run may be writing
+        if "options.json" not in names and any(not name.startswith((".", "README.md")) for name in names):
+            raise ValueError(f"The output {output} holds something that is no run of this program. Choose another.")
+        known = output.read("options.json")
+        if known is None:
+            output.write("options.json", json.dumps(options, indent=1) + "\n")
+        else:
+            _check_same(str(output), json.loads(known), options)
+        if output.read("README.md") is None:
+            output.write("README.md", dataset_card(options, self.collection, PurePosixPath(str(output)).name))
+
+    def _deciding(self) -> dict[str, Any]:
+        """All that decides what is written; no path of this machine, because others may read it."""
+        deciding = {name: value for name, value in vars(self.options).items() if name not in UNDECIDING}
+        for name in ("dataset", "model", "super_resolver"):
+            deciding[name] = deciding[name] and public_name(deciding[name])
+        deciding |= {"column": self.collection.column, "weights": checksum(self.pipe)}
+        return deciding | self.collection.fingerprint()
+
+    def record(self, shard: str) -> dict | None:
+        """The record of a whole shard; `None` if it has to be made."""
+        return self._final(self.output.record(shard))
+
+    def _final(self, record: dict | None) -> dict | None:
+        return None if record and record["failed"] and self.options.retry_failed else record
+
+    def left(self, tasks: Iterable[int]) -> list[int]:
+        """Those of the tasks that have shards to be made."""
+        progress = self.output.progress()
+        return [
+            task for task in tasks if not self.collection.is_whole(task, lambda name: self._final(progress.get(name)))
+        ]
+
+    def conclude(self) -> int:
+        """Says what has been made of the whole collection; the exit status. Only the last process to end tells of bad
+        pictures by its status: launchers end all other processes when one fails."""
+        progress = self._list_failed()
+        whole = [self.collection.is_whole(task, progress.get) for task in range(self.collection.tasks)]
+        if not all(whole):
+            missing = f"{whole.count(False)} of {len(whole)} parts are not made yet."
+            self.process.say(f"{missing} Unless others still work on them, run the command again.")
+            return 0 if self.process.world_size > 1 else 1
+        records = progress.values()
+        pictures, faces = (sum(record[name] for record in records) for name in ("pictures", "faces"))
+        failed = sum(len(record["failed"]) for record in records)
+        listed = f" (see {self.output}/failed.jsonl; --retry-failed tries them again)" if failed else ""
+        self.process.say(f"complete: {pictures} pictures with {faces} enhanced faces, {failed} failed{listed}")
+        return 1 if failed else 0
+
+    def _list_failed(self) -> dict[str, dict]:
+        """Brings failed.jsonl up to date; returns the records of all whole shards.
+
+        The last process to look finds all there is, and one that had looked before it and writes after it looks again.
+        """
+        while True:
+            progress = self.output.progress()
+            failures = [
+                {**failure, "shard": name} for name in sorted(progress) for failure in progress[name]["failed"]
+            ]
+            text = "".join(json.dumps(failure, ensure_ascii=False) + "\n" for failure in failures)
+            if self.output.read("failed.jsonl") == text:
+                return progress
+            self.output.write("failed.jsonl", text)
+
+
+def _check_same(output: str, known: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """
     Raises:
-        ValueError: where they differ.
+        ValueError: where the options that the run was begun with differ from those that it is started with now.
     """
     differing = [name for name in {**options, **known} if known.get(name) != options.get(name)]
     if not differing:
@@ -84,27 +176,6 @@ def check_options(output: Folder | Repository, known: Mapping[str, Any], options
         f"{output} was begun with other options: {name} was {known.get(name)!r}, and is {options.get(name)!r} now. "
         "Give the same again, or choose another output."
     )
-
-
-def run_options(args: argparse.Namespace, collection: Collection, pipe: FaceEnhancePipeline) -> dict[str, Any]:
-    """All that decides what is written; no path of this machine, because others may read it."""
-    return {
-        "dataset": public_name(args.dataset),
-        "split": args.split,
-        "streaming": args.streaming,
-        "column": collection.column,
-        **collection.fingerprint(),
-        "shard_size": args.shard_size,
-        "format": args.format,
-        "model": public_name(args.model) if args.model else "bundled",
-        "super_resolver": public_name(args.super_resolver) if args.super_resolver else "the model's",
-        "backend": None if args.backend == "torch" else args.backend,  # as before there was a choice
-        "weights": checksum(pipe),
-        "dtype": args.dtype,
-        **pipeline_options(args),
-        "quality": args.quality,
-        "no_provenance": args.no_provenance or None,  # as in runs that were begun before there was a choice
-    }
 
 
 def checksum(pipe: FaceEnhancePipeline) -> str:
@@ -131,94 +202,3 @@ def dataset_card(options: Mapping[str, Any], collection: Collection, title: str)
     data = DatasetCardData(configs=[config], task_categories=["image-to-image"], tags=["face-enhancement"])
     text = CARD.format(title=title, dataset=options["dataset"], upscale=options["upscale"])
     return f"---\n{data.to_yaml()}\n---\n\n{text}"
-
-
-class Run:
-    """What a process opens once for all its tasks.
-
-    Args:
-        args: the command line.
-    """
-
-    def __init__(self, args: argparse.Namespace):
-        self.args, self.process = args, Process.launched()
-        disable_progress_bars()  # of up- and downloads
-        if self.process.rank:
-            datasets.disable_progress_bars()
-        self.output = open_output(args.output, args.private)
-        if isinstance(self.output, Folder) and self.output.path.is_relative_to(Path(args.dataset).resolve()):
-            raise ValueError(f"The output {self.output} lies in the dataset's folder and would become part of it.")
-        self.collection = load_collection(args.dataset, args.split, args.streaming, args.column, args.shard_size)
-        check_columns(self.collection, args.format)
-
-    @cached_property
-    def pipe(self) -> FaceEnhancePipeline:
-        pipe = load_pipeline(
-            device=self.process.device(), dtype=self.args.dtype, backend=self.args.backend, **model_options(self.args)
-        )
-        pipe.set_progress_bar_config(disable=True)
-        return pipe
-
-    def settle(self) -> None:
-        """Makes sure that the output is this run's; raises what `settle` raises."""
-        options = run_options(self.args, self.collection, self.pipe)
-        settle(self.output, options, dataset_card(options, self.collection, PurePosixPath(str(self.output)).name))
-
-    def record(self, shard: str) -> dict | None:
-        """The record of a whole shard; `None` if it has to be made."""
-        return self._final(self.output.record(shard))
-
-    def _final(self, record: dict | None) -> dict | None:
-        return None if record and record["failed"] and self.args.retry_failed else record
-
-    def left(self, tasks: Iterable[int]) -> list[int]:
-        """Those of the tasks that have shards to be made."""
-        progress = self.output.progress()
-        return [
-            task for task in tasks if not self.collection.is_whole(task, lambda name: self._final(progress.get(name)))
-        ]
-
-    def conclude(self) -> int:
-        """Says what has been made of the whole collection; the exit status. Only the last process to end tells of bad
-        pictures by its status: launchers end all other processes when one fails."""
-        progress = list_failed(self.output)
-        whole = [self.collection.is_whole(task, progress.get) for task in range(self.collection.tasks)]
-        if not all(whole):
-            missing = f"{whole.count(False)} of {len(whole)} parts are not made yet."
-            self.process.say(f"{missing} Unless others still work on them, run the command again.")
-            return 0 if self.process.world_size > 1 else 1
-        records = progress.values()
-        pictures, faces = (sum(record[name] for record in records) for name in ("pictures", "faces"))
-        failed = sum(len(record["failed"]) for record in records)
-        listed = f" (see {self.output}/failed.jsonl; --retry-failed tries them again)" if failed else ""
-        self.process.say(f"complete: {pictures} pictures with {faces} enhanced faces, {failed} failed{listed}")
-        return 1 if failed else 0
-
-
-def list_failed(output: Folder | Repository) -> dict[str, dict]:
-    """Brings failed.jsonl up to date; returns the records of all whole shards.
-
-    The last process to look finds all there is, and one that had looked before it and writes after it looks again.
-    """
-    while True:
-        progress = output.progress()
-        failures = [{**failure, "shard": name} for name in sorted(progress) for failure in progress[name]["failed"]]
-        text = "".join(json.dumps(failure, ensure_ascii=False) + "\n" for failure in failures)
-        if output.read("failed.jsonl") == text:
-            return progress
-        output.write("failed.jsonl", text)
-
-
-def opened(args: argparse.Namespace) -> Run:
-    """The run of a command line; a process opens it once."""
-    return _opened(tuple(sorted(vars(args).items())))
-
-
-def forget() -> None:
-    """Has the next run opened anew, though its command line may be the same."""
-    _opened.cache_clear()
-
-
-@lru_cache(maxsize=1)
-def _opened(options: tuple[tuple[str, Any], ...]) -> Run:
-    return Run(argparse.Namespace(**dict(options)))

@@ -1,124 +1,60 @@
 """Writing a shard: a Parquet file, or a folder of pictures with a metadata.jsonl."""
 
-import itertools
-import json
-import math
 import os
 import re
-import shutil
-from concurrent.futures import Future
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import ClassLabel, Features, Image, List, Value
-from datasets.table import embed_table_storage, table_cast
-from PIL import Image as PillowImage
+from datasets.arrow_writer import ParquetWriter
 
-from hf_faceenh.batch.collection import Collection, Row, Shard
-from hf_faceenh.faults import Fault, described, fault_of
+from hf_faceenh.batch.collection import Collection, Picture
+from hf_faceenh.files import strict_json, untaken
 from hf_faceenh.pictures import SUFFIXES, heic
+from hf_faceenh.pictures.writing import kept_format, suffix_of
 
 METADATA = "metadata.jsonl"
 LONGEST = 200  # bytes of a name without its ending
-FACES = List(
-    {
-        "box": List(Value("float64")),
-        "landmarks": List(List(Value("float64"))),
-        "score": Value("float64"),
-        "size": Value("float64"),
-        "detail": Value("float64"),
-        "left_alone": Value("string"),
-        "strength": Value("float64"),
-        "held_back": Value("string"),
-        "identity_distance": Value("float64"),
-        "likeness": Value("string"),
-    }
-)
+NUMBER, TEXT = Value("float64"), Value("string")
+FACE = {
+    "box": List(NUMBER), "landmarks": List(List(NUMBER)), "score": NUMBER, "size": NUMBER, "detail": NUMBER,
+    "left_alone": TEXT, "strength": NUMBER, "held_back": TEXT, "identity_distance": NUMBER, "likeness": TEXT,
+}  # fmt: skip
 # The columns that are added to those of the dataset.
-ADDED = {"source_index": Value("int64"), "source_name": Value("string"), "faces": FACES}
+ADDED = Features(source_index=Value("int64"), source_name=TEXT, faces=List(FACE))
 ROW_GROUP = 2**26  # bytes of pictures after which a Parquet file gets a new row group
 
 
-class ParquetShard:
-    """A shard as one Parquet file.
-
-    Args:
-        folder: to write it into.
-        column: that of the pictures.
-        features: of all columns.
-    """
-
-    def __init__(self, folder: Path, column: str, features: Features):
-        self.file, self.column, self.schema = folder / "shard.parquet", column, features.arrow_schema
-        self._rows: list[pa.Table] = []
-        self._size = 0  # bytes of their pictures
-        self._writer: pq.ParquetWriter | None = None
-
-    def append(self, fields: pa.Table, picture: Path) -> None:
-        """Adds a row, and removes the picture's file.
-
-        Args:
-            fields: table of one row, with null for the picture.
-            picture: its file, in the folder.
-        """
-        content = picture.read_bytes()
-        picture.unlink()
-        column = self.schema.field(self.column)
-        cell = pa.array([{"bytes": content, "path": picture.name}], column.type)
-        self._rows.append(fields.set_column(fields.column_names.index(self.column), column, cell))
-        self._size += len(content)
-        if self._size >= ROW_GROUP:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._writer = self._writer or pq.ParquetWriter(self.file, self.schema)
-        self._writer.write_table(embed_table_storage(table_cast(pa.concat_tables(self._rows), self.schema)))
-        self._rows, self._size = [], 0
-
-    def close(self) -> Path:
-        """What was written."""
-        if self._rows:
-            self._flush()
-        self._writer.close()
-        return self.file
+def _write_parquet(rows: Sequence[pa.Table], column: str, features: Features, folder: Path) -> Path:
+    file, size = folder / "shard.parquet", 0
+    with open(file, "wb") as stream, ParquetWriter(features=features, stream=stream, embed_local_files=True) as writer:
+        for row in rows:
+            writer.write_row(row)
+            size += os.path.getsize(row[column][0]["path"].as_py())
+            if size >= ROW_GROUP:
+                writer.write_rows_on_file()
+                size = 0
+        writer.finalize(close_stream=False)
+    return file
 
 
-class FolderShard:
-    """A shard as a folder of pictures with a metadata.jsonl; arguments and methods are those of `ParquetShard`."""
-
-    def __init__(self, folder: Path, column: str, features: Features):
-        self.folder, self.column = folder, column
-        self.labels = {name: kind for name, kind in features.items() if isinstance(kind, ClassLabel)}
-        self._lines: list[str] = []
-
-    def append(self, fields: pa.Table, picture: Path) -> None:
-        (values,) = fields.to_pylist()
-        del values[self.column]
-        for name, kind in self.labels.items():
-            if values[name] is not None:
-                values[name] = kind.int2str(values[name])
-        key = "file_name" if self.column == "image" else f"{self.column}_file_name"  # which `imagefolder` renames
-        self._lines.append(json.dumps({key: picture.name} | _plain(values), ensure_ascii=False) + "\n")
-
-    def close(self) -> Path:
-        (self.folder / METADATA).write_text("".join(self._lines), encoding="utf-8")
-        return self.folder
+def _write_metadata(rows: Sequence[pa.Table], column: str, features: Features, folder: Path) -> Path:
+    """Beside the pictures, which are in the folder already."""
+    labels = {name: kind for name, kind in features.items() if isinstance(kind, ClassLabel)}
+    key = "file_name" if column == "image" else f"{column}_file_name"  # which `imagefolder` renames
+    with open(folder / METADATA, "w", encoding="utf-8") as file:
+        for row in rows:
+            (values,) = row.to_pylist()
+            for name, kind in labels.items():
+                values[name] = None if values[name] is None else kind.int2str(values[name])
+            values = {key: Path(values.pop(column)["path"]).name} | values
+            file.write(strict_json(values, ensure_ascii=False, default=str))
+    return folder
 
 
-def _plain(value: Any) -> Any:
-    """`value` as JSON can hold it."""
-    if isinstance(value, dict):
-        return {name: _plain(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (str, int)) else str(value)
-
-
-SHARDS = {"parquet": ParquetShard, "imagefolder": FolderShard}
+WRITERS = {"parquet": _write_parquet, "imagefolder": _write_metadata}
 
 
 def check_columns(collection: Collection, format: str) -> None:
@@ -150,71 +86,47 @@ def output_features(collection: Collection, format: str) -> Features:
 
 
 class ShardWriter:
-    """Names and counts the pictures of a shard, and lists the bad ones.
+    """Names the pictures of a shard, collects them in a folder, and lists the bad ones.
 
     Args:
-        folder: of its own; what an interrupted process left there is removed.
-        shard: which.
-        collection: to which it belongs.
-        format: one of `SHARDS`.
+        folder: is made.
+        collection: to which the shard belongs.
+        format: one of `WRITERS`.
     """
 
-    def __init__(self, folder: Path, shard: Shard, collection: Collection, format: str):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        self.folder, self.shard = folder, shard
-        self.failed: list[dict[str, Any]] = []
-        self.pictures = self.faces = 0
-        self._rows = SHARDS[format](folder, collection.column, output_features(collection, format))
+    def __init__(self, folder: Path, collection: Collection, format: str):
+        folder.mkdir()
+        self.folder, self.column, self.format = folder, collection.column, format
+        self.features = output_features(collection, format)
+        self.rows: list[pa.Table] = []
+        self.faces, self.failed, self.last = 0, [], True
         self._taken = {METADATA}
 
-    def file_for(self, row: Row, format: str) -> Path:
-        """Where to save a picture: under its own name, made to fit the format and to differ from the others'."""
-        stem, suffix = os.path.splitext(PurePosixPath((row.name or "").replace("\\", "/")).name)
+    def name(self, picture: Picture) -> None:
+        """Says where to save a picture: under its own name, made to fit its format and to differ from the others'."""
+        stem, suffix = os.path.splitext(PurePosixPath((picture.name or "").replace("\\", "/")).name)
         if suffix.lower() not in SUFFIXES + heic.SUFFIXES:
-            stem, suffix = stem + suffix, _suffix(format)
+            stem, suffix = stem + suffix, suffix_of(kept_format(picture.info))
         stem = re.sub(r"[^\w.()+,=@ -]", "_", stem).lstrip("._ ").encode()[:LONGEST].decode(errors="ignore")
-        stem = stem or f"{row.index:08d}"
-        name, copies = stem + suffix, itertools.count(2)
-        while name.lower() in self._taken:
-            name = f"{stem} ({next(copies)}){suffix}"
-        self._taken.add(name.lower())
-        return self.folder / name
+        picture.file = self.folder / untaken(PurePosixPath((stem or f"{picture.index:08d}") + suffix), self._taken)
 
-    def add(self, row: Row, file: Path, faces: list[dict[str, Any]], saved: Future) -> None:
-        """Adds a picture that is being saved.
-
-        Raises:
-            OSError: where saving failed for another reason than the picture, such as a full disk.
-        """
-        try:
-            saved.result()
-        except Exception as error:
-            if fault_of(error) is Fault.ENVIRONMENT:
-                raise
-            self.fail(row, described(error).replace(str(file), file.name))
+    def add(self, picture: Picture) -> None:
+        """Adds a picture that was saved in its file, or lists a bad one, without telling a path of this machine."""
+        self.last = picture.last
+        if picture.wrong:
+            reason = picture.wrong.replace(f"{self.folder}{os.sep}", "").replace(picture.path or "\0", str(picture))
+            self.failed.append({"index": picture.index, "name": picture.name, "reason": reason})
             return
-        fields = row.fields
-        added = {"source_index": row.index, "source_name": row.name, "faces": faces}
-        for column in Features(ADDED).arrow_schema:
-            fields = fields.append_column(column, pa.array([added[column.name]], column.type))
-        self._rows.append(fields, file)
-        self.pictures += 1
-        self.faces += sum(face["left_alone"] is None for face in faces)
+        made = {self.column: {"bytes": None, "path": str(picture.file)}}
+        made |= {"source_index": picture.index, "source_name": picture.name, "faces": picture.faces}
+        types = self.features.arrow_schema
+        cells = {name: pa.array([cell], types.field(name).type) for name, cell in made.items()}
+        self.rows.append(pa.table(picture.fields | cells))
+        self.faces += sum(face["left_alone"] is None for face in picture.faces)
 
-    def fail(self, row: Row, reason: str) -> None:
-        self.failed.append({"index": row.index, "name": row.name, "reason": reason})
-
-    def finish(self, last: bool) -> tuple[Path | None, dict[str, Any]]:
+    def finish(self, shard: str) -> tuple[Path | None, dict[str, Any]]:
         """The shard's file or folder (`None` if it has no pictures), and its record."""
-        made = self._rows.close() if self.pictures else None
-        data = f"data/{self.shard.name}{made.suffix if made.is_file() else ''}" if made else None
-        failed = sorted(self.failed, key=lambda failure: failure["index"])
-        counts = {"pictures": self.pictures, "faces": self.faces, "failed": failed}
-        return made, {"data": data, **counts, "last": last}
-
-
-def _suffix(format: str) -> str:
-    known = PillowImage.registered_extensions()
-    plain = f".{format.lower()}"
-    return plain if plain in known else next(suffix for suffix, name in known.items() if name == format)
+        made = WRITERS[self.format](self.rows, self.column, self.features, self.folder) if self.rows else None
+        data = f"data/{shard}{made.suffix if made.is_file() else ''}" if made else None
+        counts = {"pictures": len(self.rows), "faces": self.faces, "failed": self.failed}
+        return made, {"data": data, **counts, "last": self.last}

@@ -21,6 +21,7 @@ from hf_faceenh.pictures.output import to_8_bits
 ALPHA_FORMATS = {"PNG", "WEBP", "TIFF", "GIF", "AVIF", "HEIF", "JPEG2000"}
 DEEP_FORMATS = {"PNG", "TIFF"}
 QUALITY = 95  # of lossy formats, unless the user asks for another
+SHORT = {"JPEG": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}  # endings that are not the format's name
 LARGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535, "AVIF": 65536}  # px
 
 
@@ -68,6 +69,17 @@ def output_format(path: Path, info: ImageInfo, format: str | None) -> str:
     if name not in Image.SAVE:
         raise ValueError(f"{path}: Pillow cannot write the format {asked!r}. Choose .jpg, .png, .webp or .tif.")
     return name
+
+
+def kept_format(info: ImageInfo) -> str:
+    """The format of a result that keeps that of its picture, if Pillow can write it; else PNG."""
+    heic.register()
+    return info.format if info.format in Image.SAVE else "PNG"
+
+
+def suffix_of(format: str) -> str:
+    """The ending of a format's files."""
+    return SHORT.get(format, f".{format.lower()}")
 
 
 def check_size(path: Path, format: str, width: int, height: int) -> None:

@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -25,6 +27,7 @@ BUILDERS = {  # of `datasets`, by the files that a folder holds; the first that 
     "webdataset": {".tar"},
     "imagefolder": {*PIL.Image.registered_extensions(), ".zip"},
 }
+NOT_UTF_8 = re.compile("[\ud800-\udfff]")  # as what Python has such bytes in a file's name
 WEIGHT = "weight"  # name of a column
 NUMBERS = ("float32", "float64", "int32", "int64")
 # What `weight` looks at: column → types that it may have.
@@ -56,17 +59,20 @@ def load_faces(name: str, split: str = "train", streaming: bool = False) -> Data
 
 
 def load_pictures(
-    name: str, split: str = "train", streaming: bool = False, columns: Sequence[str] = ()
+    name: str, split: str = "train", streaming: bool = False, columns: Sequence[str] = (), labels: bool = False
 ) -> Dataset | IterableDataset:
     """As `load_faces`, with the columns as they are.
 
     Args:
         columns: those that must be there and hold pictures.
+        labels: whether the names of sub-folders become a column, where `datasets` takes them for labels.
 
     Raises:
         ValueError: also where one of `columns` is missing.
     """
     builder, where = source_of(name)
+    if labels:
+        where.pop("drop_labels", None)
     with loading(f"The pictures of {name}"):
         pictures = load_dataset(builder, split=split, streaming=streaming, **where)
         first = next(iter(pictures.take(1).with_format("arrow")), None) if streaming else len(pictures) or None
@@ -99,11 +105,15 @@ def source_of(name: str) -> tuple[str, dict]:
     """The builder and its arguments for `load_dataset`.
 
     Raises:
-        ValueError: in one line, where there is no such folder or file, or it holds no pictures.
+        ValueError: in one line, where there is no such folder or file, it holds no pictures, or one whose name no
+            column of a dataset can hold.
     """
     path = Path(name).expanduser()
     if path.is_dir():
-        suffixes = {file.suffix.lower() for file in path.rglob("*") if file.is_file()}
+        files = [file for file in path.rglob("*") if file.is_file()]
+        if bad := next((file for file in files if NOT_UTF_8.search(str(file))), None):
+            raise ValueError(f"The name of the file {os.fsencode(bad)} is not UTF-8. Rename it.")
+        suffixes = {file.suffix.lower() for file in files}
         where = {"data_dir": str(path)}
     elif path.is_file() or "*" in name:
         suffixes = {path.suffix.lower()}
@@ -122,16 +132,28 @@ def source_of(name: str) -> tuple[str, dict]:
 
 
 def _with_image_column(faces: Dataset | IterableDataset, name: str) -> Dataset | IterableDataset:
-    features = faces.features or {}
+    column = picture_column(faces.features or {}, name, "Call the one to train with image.")
+    return faces if column == "image" else faces.rename_column(column, "image")
+
+
+def picture_column(features: Mapping, name: str, remedy: str) -> str:
+    """The column that holds pictures: the only one that does, or "image" among several.
+
+    Args:
+        features: of a dataset.
+        name: of the dataset, for the error.
+        remedy: where there are several.
+
+    Raises:
+        ValueError: where there is none, or it is not clear which is meant.
+    """
     pictures = [column for column, kind in features.items() if isinstance(kind, Image)]
     if "image" in pictures:
-        return faces
+        return "image"
     if len(pictures) != 1:
-        raise ValueError(
-            f"{name} needs one column of pictures named image; it has {', '.join(pictures or features) or 'none'}"
-            f"{'' if pictures else ', none of them pictures'}."
-        )
-    return faces.rename_column(pictures[0], "image")
+        count = f"{len(pictures)} columns" if pictures else "no column"
+        raise ValueError(f"{name} has {count} of pictures among {', '.join(features) or 'none'}. {remedy}")
+    return pictures[0]
 
 
 def picture_files(folder: str | Path, below: bool = False) -> list[Path]:

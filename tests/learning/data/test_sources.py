@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import os
 import tarfile
 
 import numpy as np
@@ -74,6 +75,8 @@ def test_what_holds_no_faces_is_one_clear_line(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     (tmp_path / "words.txt").write_text("no picture")
     (tmp_path / "bad.parquet").write_text("no parquet")
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / os.fsdecode(b"\xff.png")).touch()
     Dataset.from_dict({"words": ["a", "b"]}).to_parquet(tmp_path / "words.parquet")
     Dataset.from_dict({"image": [], "words": []}, Features(image=Feature(), words=Value("string"))).to_parquet(
         tmp_path / "none.parquet"
@@ -82,9 +85,10 @@ def test_what_holds_no_faces_is_one_clear_line(tmp_path, monkeypatch):
         "empty": "empty is empty or holds no pictures",
         "words.txt": "words.txt is not a picture archive",
         "bad.parquet": "bad.parquet cannot be loaded: ",
-        "words.parquet": "needs one column of pictures named image; it has words",
+        "words.parquet": "has no column of pictures among words. Call the one to train with image.",
         "none.parquet": "is empty|no data",
         "nowhere": "nowhere does not exist",
+        "odd": "is not UTF-8. Rename it",
     }.items():
         for streaming in (False, True):
             with pytest.raises(ValueError, match=message) as error:
