@@ -237,7 +237,7 @@ def decode(picture: Mapping, mode: str | None = "RGB", reduced_to: int | None = 
     """
     try:
         with _opened(picture) as file:
-            image = _identified(file)
+            image = _identified(file, LIMITS)
             if reduced_to:
                 image.draft(None, (DETAIL * reduced_to,) * 2)
             image.load()
@@ -254,11 +254,11 @@ def _opened(picture: Mapping) -> AbstractContextManager[BinaryIO]:
     return fsspec.open(picture["path"]) if "://" in picture["path"] else open(picture["path"], "rb")
 
 
-def _identified(file: BinaryIO) -> PIL.Image.Image:
+def _identified(file: BinaryIO, limits: Limits) -> PIL.Image.Image:
     """The picture in a file, of which only the header has been read: of a format that is opened and a size that is
     decoded."""
-    image = identified(file, "The file", LIMITS)
-    check_size(image, "The picture", LIMITS.max_pixels)
+    image = identified(file, "The file", limits)
+    check_size(image, "The picture", limits.max_pixels)
     return image
 
 
@@ -276,7 +276,7 @@ def check_sizes(faces: Dataset | IterableDataset, sample_size: int) -> None:
     faces = undecoded(faces.take(count))
     sides = set()
     for index, example in enumerate(faces):
-        size = _size_in_header(example["image"])
+        size = size_in_header(example["image"])
         if size is None:
             continue
         if fault := unfit(size, sample_size):
@@ -293,11 +293,11 @@ def check_sizes(faces: Dataset | IterableDataset, sample_size: int) -> None:
         )
 
 
-def _size_in_header(picture: Mapping) -> tuple[int, int] | None:
-    """(width, height) in px; `None` where it cannot be read."""
+def size_in_header(picture: Mapping, limits: Limits = LIMITS) -> tuple[int, int] | None:
+    """(width, height) in px of `{"bytes", "path"}`; `None` where it cannot be read, or should not be."""
     try:
         with _opened(picture) as file:
-            return _identified(file).size
+            return _identified(file, limits).size
     except Exception:  # Pillow's readers raise almost anything on broken files
         return None
 
