@@ -875,7 +875,7 @@ def test_an_interrupt_ends_the_workers_too(quick, many, tmp_path):
     _, err = running.communicate()
     assert running.returncode == 130 and "Traceback" not in err
     assert err.endswith("stopped by SIGINT. Whole shards are kept: to go on, run the same command again.\n")
-    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    assert psutil.wait_procs(workers, timeout=10)[1] == [] and not list(Path("out").rglob(".*"))
 
 
 @pytest.mark.slow

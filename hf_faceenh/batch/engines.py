@@ -10,10 +10,7 @@ import os
 import re
 import signal
 import sys
-import threading
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.stats import Stats
 from jsonargparse import ArgumentParser
 from loguru import logger
+from torch.multiprocessing import ProcessExitedException, spawn
 from tqdm import tqdm
 
 from hf_faceenh.batch.output import Folder, open_output
@@ -82,55 +80,55 @@ class _ByShards:
 
 class LocalExecutor(_ByShards, LocalPipelineExecutor):
     """On this machine, in this process or in `workers` others. The pool of datatrove's own waits for ever where one of
-    them is killed; here its task goes to another."""
+    them is killed; here others take their places."""
 
     def run(self) -> None:
         """
         Raises:
-            Stopped: as `Work.make`; the tasks that other processes have begun are finished before.
+            Stopped: as `Work.make`, or where workers are killed again and again.
         """
         logger.disable("datatrove")  # but in the tasks' own logs
-        process = Process.launched()
+        process, killed = Process.launched(), 0
         ranks = self.get_incomplete_ranks(range(process.rank, self.tasks, process.world_size))
         if self.workers == 1:
             for rank in ranks:
                 self._run_for_rank(rank)
             return
-        killed = 0
         while ranks:
+            begun = multiprocessing.get_context("spawn").Value("i", 0)
             try:
-                return self._share_out(ranks)
-            except BrokenProcessPool as error:
+                return spawn(_work, (self, ranks, begun), min(self.workers, len(ranks)), daemon=True)
+            except ProcessExitedException as error:
+                if error.exit_code > 0:  # the worker has said why
+                    return
                 left = self.get_incomplete_ranks(ranks)
                 killed = killed + 1 if len(left) == len(ranks) else 1
                 if killed == KILLED:
                     raise Stopped(f"Workers are killed {KILLED} times: is there too little memory? {GO_ON}") from error
                 process.say("a worker was killed; another takes its place.")
                 ranks = left
-
-    def _share_out(self, ranks: Sequence[int]) -> None:
-        context = multiprocessing.get_context("spawn")
-        worker = (context.Value("i", 0),)
-        pool = ProcessPoolExecutor(min(self.workers, len(ranks)), context, _begin_worker, worker)
-        try:
-            for done in as_completed([pool.submit(self._run_for_rank, rank) for rank in ranks]):
-                done.result()
-        except Interrupted:
-            for child in multiprocessing.active_children():
-                child.terminate()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
+            except Interrupted:
+                for worker in multiprocessing.active_children():
+                    worker.terminate()
+                    worker.join()
+                raise
 
 
-def _begin_worker(count: Any) -> None:
-    """Gives a worker its number, by which it finds its GPU, and ends it with the process that has started it."""
-    with count.get_lock():
-        os.environ["LOCAL_RANK"], count.value = str(count.value), count.value + 1
+def _work(number: int, executor: LocalExecutor, ranks: Sequence[int], begun: Any) -> None:
+    """Does one task after the other in a process of its own, as long as some are not `begun` by any worker."""
+    os.environ["LOCAL_RANK"] = str(number)  # by which it finds its GPU
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it is to tidy up, and then says nothing
     logger.disable("datatrove")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which is for that process
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    while multiprocessing.parent_process().is_alive():
+        with begun.get_lock():
+            index, begun.value = begun.value, begun.value + 1
+        if index >= len(ranks):
+            return
+        try:
+            executor._run_for_rank(ranks[index])
+        except (ValueError, OSError) as error:
+            Process.launched().say(one_line(error))
+            sys.exit(1)
 
 
 class SlurmExecutor(_ByShards, SlurmPipelineExecutor):

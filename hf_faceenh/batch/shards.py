@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,34 +26,62 @@ ADDED = Features(source_index=Value("int64"), source_name=TEXT, faces=List(FACE)
 ROW_GROUP = 2**26  # bytes of pictures after which a Parquet file gets a new row group
 
 
-def _write_parquet(rows: Sequence[pa.Table], column: str, features: Features, folder: Path) -> Path:
-    file, size = folder / "shard.parquet", 0
-    with open(file, "wb") as stream, ParquetWriter(features=features, stream=stream, embed_local_files=True) as writer:
-        for row in rows:
-            writer.write_row(row)
-            size += os.path.getsize(row[column][0]["path"].as_py())
-            if size >= ROW_GROUP:
-                writer.write_rows_on_file()
-                size = 0
-        writer.finalize(close_stream=False)
-    return file
+class ParquetShard:
+    """A shard as one Parquet file.
+
+    Args:
+        folder: to write it into.
+        column: that of the pictures.
+        features: of all columns.
+    """
+
+    def __init__(self, folder: Path, column: str, features: Features):
+        self.file, self.column, self.size = folder / "shard.parquet", column, 0
+        stream = pa.OSFile(os.fspath(self.file), "wb")
+        self.writer = ParquetWriter(stream=stream, features=features, embed_local_files=True)
+
+    def append(self, fields: dict[str, pa.Array], picture: Path) -> None:
+        """Adds a row, and removes the picture's file.
+
+        Args:
+            fields: all but the picture, each an array of one cell.
+            picture: its file, in the folder.
+        """
+        cell = pa.array([{"bytes": picture.read_bytes(), "path": picture.name}], Image().pa_type)
+        picture.unlink()
+        row = pa.table(fields | {self.column: cell})
+        self.writer.write_row(row)
+        self.size += row.nbytes
+        if self.size >= ROW_GROUP:
+            self.writer.write_rows_on_file()
+            self.size = 0
+
+    def close(self) -> Path:
+        """What was written."""
+        self.writer.finalize()
+        return self.file
 
 
-def _write_metadata(rows: Sequence[pa.Table], column: str, features: Features, folder: Path) -> Path:
-    """Beside the pictures, which are in the folder already."""
-    labels = {name: kind for name, kind in features.items() if isinstance(kind, ClassLabel)}
-    key = "file_name" if column == "image" else f"{column}_file_name"  # which `imagefolder` renames
-    with open(folder / METADATA, "w", encoding="utf-8") as file:
-        for row in rows:
-            (values,) = row.to_pylist()
-            for name, kind in labels.items():
-                values[name] = None if values[name] is None else kind.int2str(values[name])
-            values = {key: Path(values.pop(column)["path"]).name} | values
-            file.write(strict_json(values, ensure_ascii=False, default=str))
-    return folder
+class FolderShard:
+    """A shard as a folder of pictures with a metadata.jsonl; arguments and methods are those of `ParquetShard`."""
+
+    def __init__(self, folder: Path, column: str, features: Features):
+        self.folder, self.lines = folder, []
+        self.labels = {name: kind for name, kind in features.items() if isinstance(kind, ClassLabel)}
+        self.key = "file_name" if column == "image" else f"{column}_file_name"  # which `imagefolder` renames
+
+    def append(self, fields: dict[str, pa.Array], picture: Path) -> None:
+        values = {self.key: picture.name} | {name: cell[0].as_py() for name, cell in fields.items()}
+        for name, kind in self.labels.items():
+            values[name] = None if values[name] is None else kind.int2str(values[name])
+        self.lines.append(strict_json(values, ensure_ascii=False, default=str))
+
+    def close(self) -> Path:
+        (self.folder / METADATA).write_text("".join(self.lines), encoding="utf-8")
+        return self.folder
 
 
-WRITERS = {"parquet": _write_parquet, "imagefolder": _write_metadata}
+SHARDS = {"parquet": ParquetShard, "imagefolder": FolderShard}
 
 
 def check_columns(collection: Collection, format: str) -> None:
@@ -91,15 +118,14 @@ class ShardWriter:
     Args:
         folder: is made.
         collection: to which the shard belongs.
-        format: one of `WRITERS`.
+        format: one of `SHARDS`.
     """
 
     def __init__(self, folder: Path, collection: Collection, format: str):
         folder.mkdir()
-        self.folder, self.column, self.format = folder, collection.column, format
-        self.features = output_features(collection, format)
-        self.rows: list[pa.Table] = []
-        self.faces, self.failed, self.last = 0, [], True
+        self.folder, self.failed, self.last = folder, [], True
+        self.pictures = self.faces = 0
+        self._rows = SHARDS[format](folder, collection.column, output_features(collection, format))
         self._taken = {METADATA}
 
     def name(self, picture: Picture) -> None:
@@ -117,16 +143,15 @@ class ShardWriter:
             reason = picture.wrong.replace(f"{self.folder}{os.sep}", "").replace(picture.path or "\0", str(picture))
             self.failed.append({"index": picture.index, "name": picture.name, "reason": reason})
             return
-        made = {self.column: {"bytes": None, "path": str(picture.file)}}
-        made |= {"source_index": picture.index, "source_name": picture.name, "faces": picture.faces}
-        types = self.features.arrow_schema
-        cells = {name: pa.array([cell], types.field(name).type) for name, cell in made.items()}
-        self.rows.append(pa.table(picture.fields | cells))
+        added = {"source_index": picture.index, "source_name": picture.name, "faces": picture.faces}
+        cells = {column.name: pa.array([added[column.name]], column.type) for column in ADDED.arrow_schema}
+        self._rows.append(picture.fields | cells, picture.file)
+        self.pictures += 1
         self.faces += sum(face["left_alone"] is None for face in picture.faces)
 
     def finish(self, shard: str) -> tuple[Path | None, dict[str, Any]]:
         """The shard's file or folder (`None` if it has no pictures), and its record."""
-        made = WRITERS[self.format](self.rows, self.column, self.features, self.folder) if self.rows else None
+        made = self._rows.close() if self.pictures else None
         data = f"data/{shard}{made.suffix if made.is_file() else ''}" if made else None
-        counts = {"pictures": len(self.rows), "faces": self.faces, "failed": self.failed}
+        counts = {"pictures": self.pictures, "faces": self.faces, "failed": self.failed}
         return made, {"data": data, **counts, "last": self.last}
