@@ -27,6 +27,7 @@ from hf_faceenh.commands import (
     quietly,
     saving_options,
 )
+from hf_faceenh.errors import plain
 from hf_faceenh.faults import Fault, described, fault_of, short_of_memory
 from hf_faceenh.fetching import fetch, is_here
 from hf_faceenh.files import check_empty, why_unreadable
@@ -129,7 +130,8 @@ def _progress(jobs: list[Job]) -> "contextlib.AbstractContextManager[list[Job] |
 
 
 def _named(picture: Path | str, remark: str) -> str:
-    return f"hf-faceenh: {remark}" if str(picture) in remark else f"hf-faceenh: {picture}: {remark}"
+    name = plain(str(picture))
+    return f"hf-faceenh: {remark}" if name in remark else f"hf-faceenh: {name}: {remark}"
 
 
 def convert(args: argparse.Namespace) -> int:

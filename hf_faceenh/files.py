@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
+from hf_faceenh.errors import one_line
+
 LARGEST_FILE = 256 * 2**20  # bytes of a picture that is downloaded, or piped in
 
 
@@ -80,6 +82,23 @@ def why_unreadable(file: Path) -> str | None:
     if file.is_dir():
         return "this is a folder, not a file"
     return "this is a device or a pipe, not a file" if file.exists() else "there is no such file"
+
+
+def read_json_object(file: Path) -> dict[str, Any]:
+    """
+    Raises:
+        OSError: where there is no such file.
+        ValueError: for a file that holds anything but a JSON object.
+    """
+    if reason := why_unreadable(file):
+        raise OSError(f"{file}: {reason}.")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is not JSON ({one_line(error)}); get it again.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is no JSON object, but a {type(content).__name__}; get it again.")
+    return content
 
 
 def untaken(path: PurePath, taken: set[str]) -> PurePath:

@@ -6,15 +6,14 @@ Whatever can be said of a name without the network is said before torch is impor
 import contextlib
 import gc
 import importlib.util
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_faceenh.catalogue import BY_NAME
-from hf_faceenh.errors import one_line
+from hf_faceenh.errors import explained, one_line
 from hf_faceenh.fetching import fetch, is_published
-from hf_faceenh.files import refuse_file
+from hf_faceenh.files import read_json_object, refuse_file
 
 if TYPE_CHECKING:
     import torch
@@ -134,11 +133,13 @@ def single_class(model: str | None) -> str | None:
     """
     if model is None or (Path(model) / INDEX).is_file() or not (Path(model) / "config.json").is_file():
         return None
-    try:
-        config = json.loads((Path(model) / "config.json").read_text())
-        return config.get("_class_name") or config["architectures"][0]
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise OSError(f"Could not load {model}: its config.json names no class ({one_line(error)}).") from error
+    with explained(f"Could not load {model}", OSError, of=ValueError):
+        config = read_json_object(Path(model) / "config.json")
+    name = config.get("_class_name") or config.get("architectures") or None
+    name = name[0] if isinstance(name, list) else name
+    if not isinstance(name, str):
+        raise OSError(f"Could not load {model}: its config.json names no class.")
+    return name
 
 
 def load_single(
@@ -160,13 +161,16 @@ def load_single(
     import transformers
 
     from hf_faceenh import models
-    from hf_faceenh.models.soundness import check_model_folder
+    from hf_faceenh.models.soundness import check_foreign, check_model_folder
 
     with _loading(model):
-        library = models if hasattr(models, name) else transformers
+        library, role = models if hasattr(models, name) else transformers, ROLES.get(name, name)
         if library is transformers:  # our own classes check their folders themselves
             check_model_folder(Path(model))
-        return {ROLES.get(name, name): getattr(library, name).from_pretrained(model, dtype=dtype or torch.float32)}
+        loaded = getattr(library, name).from_pretrained(model, dtype=dtype or torch.float32)
+        if library is transformers:
+            check_foreign(role, loaded, Path(model))
+        return {role: loaded}
 
 
 def load_pipeline(

@@ -31,7 +31,7 @@ from hf_faceenh.recognition import check_recognizer
 from hf_faceenh.serialization import SavedPipelineMixin
 from hf_faceenh.strength import Strength
 from hf_faceenh.upscaling import ShownFaces, Upscaler
-from hf_faceenh.window import PIXELS, Face, Photograph, walk
+from hf_faceenh.window import DECODED, PIXELS, Face, Photograph, walk
 
 
 @dataclass
@@ -122,7 +122,8 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
     ) -> FaceEnhanceOutput | tuple[list, list]:
         """
         Args:
-            image: one picture or several of any sizes; see `FaceImageProcessor.load` for the kinds.
+            image: one picture or several of any sizes; see `FaceImageProcessor.load` for the kinds. Of a long list of
+                large ones (`window.DECODED`) some are read twice, so that not all are in memory at once.
             upscale: how many times larger the result is: 1, 2 or 4.
             strength: 1 takes the enhanced face, 0 the photograph's own; in between a mixture. Or a function that gives
                 it for each face, `strength(face)` with the face's `EnhancedFace` record (its pictures are not there
@@ -200,27 +201,31 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         show = partial(self._show, output_type=output_type)
         report = callback or (lambda stage, done, total: None)
 
-        # 1. Read the pictures
-        pictures = self.image_processor.load_all(image)
-        photographs = deque(Photograph(picture, aligned) for picture in pictures)
+        pictures = self.image_processor.separate(image)
         asked_for = choices(only_faces, len(pictures))
-        del pictures  # `photographs` alone holds them, each until it is done
-
-        # 2. Find and align the faces, and choose those to enhance
-        found = Tally(partial(report, "detecting"), len(photographs))
+        found = Tally(partial(report, "detecting"), len(pictures))
         search = partial(find_faces, self.detector, threshold=detection_threshold, min_size=min_face_size)
         find = whole_picture if aligned else partial(search, on_look=lambda: found.add(0))
-        for photograph, only in zip(photographs, asked_for, strict=True):
+        photographs, decoded = deque(), 0
+        for picture, only in zip(pictures, asked_for, strict=True):
+            # 1. Read a picture
             found.begin()
+            read = partial(self.image_processor.load, picture)
+            photograph = Photograph(read(), aligned)
+            photographs.append(photograph)
+
+            # 2. Find and align its faces, and choose those to enhance
             pixels = photograph.seen()  # [3, H, W]
             faces, photograph.transforms = find(pixels.to(device), size=size)  # [N, 2, 3]
             photograph.faces = choose(measured(faces, pixels), only, limits)
             found.add()
-            del pixels
+            if len(pictures) > 1 and decoded + photograph.area > DECODED:
+                photograph.put_away(read)
+            else:
+                decoded += photograph.area
+            del pixels, photograph  # `photographs` alone holds them, each until it is done
 
-        tiles = sum(
-            around.tile_count(*one.picture.pixels.shape[1:], upscale) for one in photographs if not one.is_crop
-        )
+        tiles = sum(around.tile_count(*one.shape, upscale) for one in photographs if not one.is_crop)
         total = sum(len(one.wanted) for one in photographs)
         images, records = [], []
         with self.progress_bar(total=tiles + total) as bar:

@@ -1,10 +1,10 @@
 """What training/evaluate.py measured, as it stands in a results.json."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from hf_faceenh.errors import explained
+from hf_faceenh.files import read_json_object
 
 
 def read_results(path: str | Path) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
     """
     wrong = (ValueError, TypeError, KeyError, AttributeError)
     with explained(f"{path} is not a results.json of training/evaluate.py", of=wrong):
-        results = json.loads(Path(path).read_text(encoding="utf-8"))
+        results = read_json_object(Path(path))
         for row in results["rows"]:
             if not {"model", "level", "pictures", "metrics"} <= row.keys():
                 raise KeyError("a row lacks model, level, pictures or metrics")

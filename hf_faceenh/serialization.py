@@ -10,7 +10,7 @@ from hf_faceenh.fetching import is_published
 from hf_faceenh.loading import VARIANTS, check_backend, load_single
 from hf_faceenh.models import FaceDetector, FaceEnhancer, FaceRecognizer, SuperResolver
 from hf_faceenh.models.auto import ENHANCERS
-from hf_faceenh.models.soundness import check_model_folder, check_size, check_values
+from hf_faceenh.models.soundness import check_foreign, check_model_folder
 from hf_faceenh.onnx.loading import load_components
 from hf_faceenh.onnx.networks import refuse_onnx
 from hf_faceenh.pictures import FaceImageProcessor
@@ -129,11 +129,9 @@ class SavedPipelineMixin:
 
 
 def _check_parser(pipeline: Any) -> None:
-    """`transformers` leaves weights random that it does not find."""
     parser = getattr(pipeline, PARSER, None)
     if isinstance(parser, torch.nn.Module):
-        check_values(PARSER, parser)
-        check_size(PARSER, parser, Path(parser.name_or_path))
+        check_foreign(PARSER, parser, Path(parser.name_or_path))
 
 
 def _is_ours(name: str, value: Any) -> bool:

@@ -16,6 +16,7 @@ from hf_faceenh.tones import Tone, as_grey, find_tone
 
 LEVELS = 65535  # of a value in 16 bits
 PIXELS = 16_000_000  # of the results of all photographs on their way; one alone may have more
+DECODED = 64_000_000  # pixels of the pictures that wait, decoded, for their turn; the others are read again then
 
 
 @dataclass(slots=True, eq=False)
@@ -23,8 +24,9 @@ class Photograph:
     """One picture on its way, and what has been made of it so far.
 
     Args:
-        picture: as it was read; from `begin` on, in grey if it has one tone.
+        picture: as it was read; from `begin` on, in grey if it has one tone. `None` while it is put away.
         aligned: whether it is the aligned crop of one face.
+        shape: the picture's height and width in px.
         tone: the one tone of a picture without colours, which is `picture` in grey until its results get the tone
             back; `None` for one in colour.
         pixels: `[3, H, W]` from `begin` on: as `seen` gives them, on the device that works on them.
@@ -35,8 +37,9 @@ class Photograph:
         masks: `[1, S, S]` of the same.
     """
 
-    picture: LoadedImage
+    picture: LoadedImage | None
     aligned: bool = False
+    shape: tuple[int, int] = field(init=False)
     tone: Tone | None = field(init=False)
     pixels: torch.Tensor | None = None
     faces: list[EnhancedFace] = field(default_factory=list)
@@ -44,8 +47,10 @@ class Photograph:
     upscaled: torch.Tensor | None = None
     enhanced: list[torch.Tensor] = field(default_factory=list)
     masks: list[torch.Tensor] = field(default_factory=list)
+    _read: Callable[[], LoadedImage] | None = field(init=False, default=None)
 
     def __post_init__(self):
+        self.shape = tuple(self.picture.pixels.shape[1:])
         self.tone = find_tone(self.picture.pixels, self.picture.alpha)
 
     def seen(self) -> torch.Tensor:
@@ -54,8 +59,20 @@ class Photograph:
         pixels = self.picture.pixels if self.tone is None else as_grey(self.picture.pixels)
         return continued(pixels, self.picture.alpha)
 
+    def put_away(self, read: Callable[[], LoadedImage]) -> None:
+        """Lets go of the picture until `begin`, which has `read` give it once more."""
+        self.picture, self._read = None, read
+
     def begin(self, device: torch.device) -> None:
-        """Puts `pixels` on the device that works on them."""
+        """Puts `pixels` on the device that works on them.
+
+        Raises:
+            OSError: where a picture that was put away has another size now.
+        """
+        if self.picture is None:
+            self.picture = self._read()
+            if self.picture.pixels.shape[1:] != self.shape:
+                raise OSError("A picture has changed while others were enhanced. Enhance it again.")
         seen = self.seen()
         if self.tone is not None:
             self.picture = replace(self.picture, pixels=seen)
@@ -64,7 +81,7 @@ class Photograph:
     @property
     def area(self) -> int:
         """Pixels of the picture."""
-        return self.picture.pixels[0].numel()
+        return self.shape[0] * self.shape[1]
 
     @property
     def wanted(self) -> list[int]:

@@ -29,9 +29,10 @@ from PIL import ExifTags, Image
 from tiny import tiny_enhancer, tiny_parser, tiny_pipeline
 
 from hf_faceenh import FaceEnhancePipeline
-from hf_faceenh.batch import engines, process
+from hf_faceenh.batch import engines, process, work
 from hf_faceenh.batch.__main__ import _parser as batch_parser
 from hf_faceenh.batch.__main__ import main
+from hf_faceenh.batch.collection import Picture
 from hf_faceenh.batch.output import Folder
 from hf_faceenh.jobs import described
 from hf_faceenh.pictures import FaceImageProcessor
@@ -129,6 +130,41 @@ def shards(folder="out"):
 
 def difference(picture, other):
     return np.abs(np.asarray(picture, int) - np.asarray(other, int)).max()
+
+
+# Memory
+
+
+def test_large_pictures_wait_or_go_alone_and_become_the_same(run, crops, tmp_path, monkeypatch):
+    sides = [32, 32, 64, 64, 32, 32, 32]
+    (tmp_path / "in").mkdir()
+    for number, (crop, side) in enumerate(zip(crops, sides, strict=False)):
+        crop.resize((side, side)).save(tmp_path / "in" / f"{number}.png")
+    assert run("--dataset", "in", "--output", "out", shard_size=7)[0] == 0
+    call, together = FaceEnhancePipeline.__call__, []
+
+    def recorded(self, pictures, **options):
+        together.append([picture.info.size[0] for picture in pictures])
+        return call(self, pictures, **options)
+
+    monkeypatch.setattr(FaceEnhancePipeline, "__call__", recorded)
+    monkeypatch.setattr(work, "DECODED", 2 * 32 * 32)
+    assert run("--dataset", "in", "--output", "small", shard_size=7)[0] == 0
+    assert together == [[32, 32], [64], [64], [32, 32], [32]]
+    found, expected = read("small"), read("out")
+    assert found["source_name"] == expected["source_name"]
+    assert all(difference(*pair) == 0 for pair in zip(found["image"], expected["image"], strict=True))
+
+
+def test_no_more_pixels_are_decoded_ahead_than_there_is_room_for(monkeypatch):
+    monkeypatch.setattr(work, "DECODED", 100)
+    pictures = [Picture(index, None, {}, None, None, pixels) for index, pixels in enumerate([300, 40, 60, 10, 200, 0])]
+    begun, seen = [], []
+    with ThreadPoolExecutor(1) as pool:
+        for _ in work.ahead(pool, lambda picture: begun.append(picture.index) or picture, pictures, limit=3):
+            pool.submit(int).result()  # all that is to be done ahead is done
+            seen.append(len(begun))
+    assert begun == list(range(6)) and seen == [1, 3, 4, 4, 5, 6]
 
 
 # What is written
@@ -617,6 +653,7 @@ import socket, sys
 def refuse(*_): raise AssertionError("a connection")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = refuse
 from hf_faceenh.batch.__main__ import main
+from hf_faceenh.batch.collection import Picture
 from hf_faceenh.batch.output import Folder
 sys.exit(main(sys.argv[1:]))
 """
@@ -863,9 +900,10 @@ def test_ray_has_the_task_of_a_killed_worker_done_by_another(quick, many, tmp_pa
 
 HUB_RUN = """
 import json, os, sys
-from hf_faceenh.batch import engines, process
+from hf_faceenh.batch import engines, process, work
 from hf_faceenh.batch.__main__ import _parser as batch_parser
 from hf_faceenh.batch.__main__ import main
+from hf_faceenh.batch.collection import Picture
 from hf_faceenh.batch.output import Folder
 said = []
 for rank, world_size, *arguments in json.loads(sys.argv[1]):

@@ -1,6 +1,5 @@
 """The command `hf-faceenh`, in this process and in its own."""
 
-import errno
 import io
 import json
 import os
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image, ImageCms
+from processes import process
 from tiny import tiny_codeformer, tiny_enhancer
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -58,12 +58,6 @@ def refusal(run):
         return err
 
     return refusal
-
-
-def process(*arguments, **options):
-    """`hf-faceenh` in a process of its own."""
-    command = [sys.executable, "-m", "hf_faceenh.cli", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
 # One picture
@@ -352,6 +346,11 @@ def test_a_missing_file_is_reported_and_the_others_go_on(run, photo):
     assert os.listdir("out") == ["here.png"]
 
 
+def test_a_name_that_would_colour_the_terminal_is_spelled_out(run):
+    _, _, err = run("enhance", "\x1b[31mred.png", "-o", "out.png")
+    assert err.startswith("hf-faceenh: There is no file \\x1b[31mred.png. Check the path")
+
+
 def test_what_cannot_be_done_reads_the_same_alone_and_beside_others(run, photo):
     """Alone, it is answered without a pipeline."""
 
@@ -480,21 +479,6 @@ def test_a_fault_of_the_program_is_told_and_does_not_stop_the_others(run, photo,
     status, _, err = run("enhance", "in", "-o", "out", "--upscale", 1)
     assert status == 1 and "in/a.png: a fault of the program, please report it: KeyError: 'no such thing' (" in err
     assert "test_cli.py:" in err and "1 of 2 pictures written" in err and os.listdir("out") == ["b.png"]
-
-
-def test_a_full_disk_stops_the_work(run, photo, monkeypatch):
-    def full(self, data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    os.mkdir("in")
-    for name in ("a", "b", "c"):
-        photo.save(f"in/{name}.png")
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
-        status, out, err = run("enhance", "in", "-o", "out", "--json", "--upscale", 1)
-    assert status == 1 and "No space left" in json.loads(out)["error"]  # of the first; the others have no record
-    assert err.endswith("1 failed, the others not tried\n")
-    assert run("enhance", "in", "-o", "out", "--upscale", 1)[0] == 0
 
 
 # Models
@@ -642,27 +626,6 @@ def test_ctrl_c_leaves_only_whole_pictures(model, photo, tmp_path):
     written = os.listdir(tmp_path / "out")
     assert 0 < len(written) < 200 and all(name.endswith(".png") for name in written)
     assert {Image.open(tmp_path / "out" / name).convert("RGB").size for name in written} == {(256, 256)}
-
-
-def test_skip_existing_goes_on_after_a_kill(model, photo, tmp_path):
-    (tmp_path / "in").mkdir()
-    for index in range(12):
-        photo.save(tmp_path / "in" / f"{index:02}.png")
-    words = ("enhance", tmp_path / "in", "-o", tmp_path / "out", "--model", model, "--save-faces", "--compare")
-    running = process(*words, "--json", "--upscale", "4")
-    for _ in range(3):
-        assert "faces" in json.loads(running.stdout.readline())
-    running.kill()
-    running.communicate()
-    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("[0-9]*.png")}
-    assert 3 <= len(list((tmp_path / "out").glob("??.png"))) < 12
-    out, err = process(*words, "--json", "--upscale", "4", "--skip-existing").communicate()
-    records = [json.loads(line) for line in out.splitlines()]
-    skipped = sum("skipped" in record for record in records)
-    assert len(records) == 12 and 3 <= skipped < 12 and not any("error" in record for record in records)
-    assert f"{12 - skipped} of 12 pictures written to" in err and f"{skipped} already there, 0 failed" in err
-    assert len(list((tmp_path / "out").glob("[0-9]*.png"))) == 24 and len(os.listdir(tmp_path / "out/faces")) == 24
-    assert all(path.stat().st_mtime_ns == time for path, time in finished.items())
 
 
 def test_a_picture_through_pipes(model, photo):

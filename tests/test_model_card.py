@@ -61,11 +61,15 @@ def test_figures_of_another_model_are_refused(tiny):
         model_card.own_rows({"rows": side_by_side["rows"]}, tiny.enhancer)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"rows": [1]}', '{"rows": [{"model": "a"}]}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "[" * 100_000, "{}", '{"rows": [1]}', '{"rows": [{"model": "a"}]}'], ids=range(6)
+)
 def test_what_is_no_evaluation_is_refused(tmp_path, text):
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(ValueError, match="not a results.json of training/evaluate.py"):
         read_results(tmp_path / "results.json")
+    with pytest.raises(OSError, match="/dev/zero: this is a device or a pipe, not a file"):  # and would never end
+        read_results("/dev/zero")
 
 
 def test_the_card_tells_the_packages_own_weights_from_others(bundled):

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 
 import diffusers
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from PIL import Image, ImageFilter
 from tiny import REGIONS, tiny_codeformer, tiny_enhancer, tiny_parser, tiny_pipeline
 
-from hf_faceenh import FaceEnhancePipeline, FaceEnhancer, GPENFaceEnhancer, SuperResolver
+from hf_faceenh import FaceEnhancePipeline, FaceEnhancer, GPENFaceEnhancer, SuperResolver, pipeline
 from hf_faceenh.alignment import crop_faces
 from hf_faceenh.faces import Reason
 from hf_faceenh.models.face_network import FaceEnhancerOutput
@@ -495,6 +496,32 @@ def test_of_a_long_list_a_few_pictures_are_in_memory_at_once(bundled, photo, mon
     assert 3 <= alive.most["upscaled"] <= 3 * 3  # two that wait for a batch of two faces, and the clone that is fused
 
 
+def test_of_a_long_list_large_pictures_are_read_when_their_turn_comes(bundled, photo, tmp_path, monkeypatch):
+    pipe = tiny_pipeline(bundled)
+    pictures = [tmp_path / f"{index}.png" for index in range(5)]
+    for index, path in enumerate(pictures):
+        photo.crop((120, 20, 340, 240)).rotate(90 * index).convert("L" if index == 3 else "RGB").save(path)
+    expected = pipe(pictures)
+    monkeypatch.setattr(pipeline, "DECODED", 2 * 220 * 220)
+    monkeypatch.setattr(pipeline, "PIXELS", 220 * 220)
+    alive = Alive(decoded=lambda item: item.shape == (3, 220, 220))
+    found = pipe(pictures, callback=alive)
+    assert [image.tobytes() for image in found.images] == [image.tobytes() for image in expected.images]
+    assert [len(faces) for faces in found.faces] == [len(faces) for faces in expected.faces]
+    assert 0 < alive.most["decoded"] <= 3 * 4  # two that wait, the one on its way, and its result
+
+
+def test_a_picture_that_changed_before_its_turn_came_is_told(bundled, photo, tmp_path, monkeypatch):
+    pipe = tiny_pipeline(bundled)
+    pictures = [tmp_path / f"{index}.png" for index in range(2)]
+    for path in pictures:
+        photo.save(path)
+    monkeypatch.setattr(pipeline, "DECODED", 1)
+    replaced = lambda stage, *_: stage == "enhancing" and photo.crop((0, 0, 99, 99)).save(pictures[1])  # noqa: E731
+    with pytest.raises(OSError, match="A picture has changed"):
+        pipe(pictures, upscale=1, callback=replaced)
+
+
 def test_of_many_faces_no_label_probabilities_are_kept(bundled, photo):
     pipe = tiny_pipeline(bundled, detector=None)
     labels = len(REGIONS)
@@ -520,6 +547,30 @@ def test_a_24_megapixel_photograph_needs_less_than_4_gb():
     width, height, kilobytes = map(int, result.stdout.split())
     assert (width, height) == (12000, 8000)
     assert kilobytes * 1024 < 4e9
+
+
+LARGE = """
+import resource, sys, torch
+from hf_faceenh import FaceEnhancePipeline
+from hf_faceenh.models import FaceDetections
+pipe = FaceEnhancePipeline.from_pretrained()
+pipe.set_progress_bar_config(disable=True)
+none = FaceDetections(torch.zeros(0, 4), torch.zeros(0, 5, 2), torch.zeros(0))
+pipe.detector.detect = lambda *_: none
+images = pipe([sys.argv[1]] * int(sys.argv[2]), upscale=1, restore_background=False).images
+assert all(image.size == (65500, 1500) for image in images)
+made = sum(4 * image.width * image.height for image in images)  # Pillow keeps 4 bytes a pixel
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - made)
+"""
+
+
+@pytest.mark.slow
+def test_of_small_files_with_98_megapixels_several_need_what_one_needs():
+    file = Path(__file__).parent / "data" / "declares_98_megapixels.jpg"
+    assert file.stat().st_size < 5000
+    commands = [[sys.executable, "-c", LARGE, str(file), count] for count in "13"]
+    one, three = (int(subprocess.run(words, stdout=-1, check=True).stdout) for words in commands)
+    assert three < 1.1 * one
 
 
 SHEET = """

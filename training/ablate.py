@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 
 from hf_faceenh.learning.intervals import mean_with_interval
-from hf_faceenh.learning.scripts import parse_options, run_script
+from hf_faceenh.learning.scripts import as_list, parse_options, run_script
 from hf_faceenh.learning.tables import INPUT, METRICS, markdown_table
 
 HERE = Path(__file__).parent
@@ -72,13 +72,17 @@ class Ablation:
         settings = {name: self._resolved(value) for name, value in self.rows[row].items()}
         config = self.options.variants.parent / settings.pop("config")
         arguments = [f"--{name}={as_yaml(value)}" for name, value in settings.items() if value is not None]
-        if any((folder / "checkpoints").glob("*")):
-            arguments += ["--resume", "latest"]
-        datasets = [self.options.dataset] if isinstance(self.options.dataset, str) else self.options.dataset
         self._run(
             "train.py",
-            *("--config", config, "--dataset", *datasets, "--recognizer", self.options.recognizer),
-            *("--output_dir", folder, *self._backbone("--perceptual_backbone"), *arguments),
+            *(
+                "--config",
+                config,
+                "--dataset",
+                *as_list(self.options.dataset),
+                "--recognizer",
+                self.options.recognizer,
+            ),
+            *("--output_dir", folder, "--resume", "latest", *self._backbone("--perceptual_backbone"), *arguments),
         )
         (folder / DONE).touch()
 

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 
 from hf_faceenh.detail import measure
+from hf_faceenh.learning.data import decode
 from hf_faceenh.learning.scripts import parse_options, run_script
+from hf_faceenh.learning.tables import markdown_table
 from hf_faceenh.pictures import SUFFIXES
 
 SIDE = 512
@@ -76,6 +78,11 @@ DAMAGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+def read(path: Path) -> np.ndarray:
+    """A face, BGR, `[H, W, 3]` uint8."""
+    return np.ascontiguousarray(np.asarray(decode({"path": str(path)}))[:, :, ::-1])
+
+
 def detail(face: np.ndarray) -> float:
     pixels = torch.from_numpy(np.ascontiguousarray(face[:, :, ::-1])).permute(2, 0, 1) / 255
     return measure(pixels, np.eye(2, 3), float(len(face)))
@@ -87,11 +94,12 @@ def main(arguments: list[str] | None = None) -> None:
     if not paths:
         raise ValueError(f"There is no picture in {options.faces}; expected aligned faces of {SIDE} px.")
     places = np.linspace(0, len(paths) - 1, min(options.count, len(paths))).round().astype(int)
-    faces = [resized(cv2.imread(str(paths[place])), SIDE) for place in places]
-    print(f"| done to {len(faces)} faces of {SIDE} px | 5 % | median | 95 % |\n| --- | --- | --- | --- |")
+    faces = [resized(read(paths[place]), SIDE) for place in places]
+    lines = []
     for name, damage in DAMAGES.items():
         shares = np.percentile([detail(damage(face)) for face in faces], [5, 50, 95])
-        print(f"| {name} | " + " | ".join(f"{share:.0f}" for share in shares) + " |")
+        lines.append([name, *(f"{share:.0f}" for share in shares)])
+    print(markdown_table([f"done to {len(faces)} faces of {SIDE} px", "5 %", "median", "95 %"], lines))
 
 
 if __name__ == "__main__":

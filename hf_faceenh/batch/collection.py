@@ -30,6 +30,7 @@ class Picture:
         fields: the other columns, each an array of one cell.
         content: the encoded picture, where the dataset holds it.
         path: of its file, where the dataset says.
+        pixels: of it, as its header says; 0 where that cannot be read.
         info: of the picture, or of its first frame.
         loaded: until it is enhanced; `None` where there are several frames, which are loaded one by one.
         result: until it is saved.
@@ -45,6 +46,7 @@ class Picture:
     fields: dict[str, pa.ChunkedArray]
     content: bytes | None
     path: str | None
+    pixels: int = 0
     info: ImageInfo | None = None
     loaded: LoadedImage | None = None
     result: PillowImage.Image | np.ndarray | None = None

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -23,8 +24,10 @@ from hf_faceenh.commands import pipeline_options, saving_options
 from hf_faceenh.errors import one_line
 from hf_faceenh.files import remove
 from hf_faceenh.jobs import described, enhance_one, result_size
+from hf_faceenh.learning.data import size_in_header
 from hf_faceenh.pictures.writing import kept_format
 from hf_faceenh.planning import Job
+from hf_faceenh.window import DECODED
 
 T, S = TypeVar("T"), TypeVar("S")
 
@@ -33,14 +36,36 @@ TOO_LARGE = "needs more memory than this machine has: "
 
 
 def ahead(pool: Executor, function: Callable[[T], S], items: Iterable[T], limit: int) -> Iterator[S]:
-    """`function` of the items, in their order, computed by `pool` up to `limit` items ahead."""
-    pending: deque[Future[S]] = deque()
+    """`function` of the items, in their order, computed by `pool` up to `limit` items ahead, and of pictures no more
+    than have `DECODED` pixels; one alone may have more."""
+    pending: deque[tuple[T, Future[S]]] = deque()
     for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) > limit:
-            yield pending.popleft().result()
+        while pending and (len(pending) > limit or pixels([item, *(other for other, _ in pending)]) > DECODED):
+            yield pending.popleft()[1].result()
+        pending.append((item, pool.submit(function, item)))
     while pending:
-        yield pending.popleft().result()
+        yield pending.popleft()[1].result()
+
+
+def batches(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
+    """Up to `size` pictures together, fewer where they are large: a batch is full with `DECODED` pixels, so that no
+    other picture is waited for beside a very large one."""
+    batch: list[Picture] = []
+    for picture in pictures:
+        if batch and pixels([*batch, picture]) > DECODED:
+            yield batch
+            batch = []
+        batch.append(picture)
+        if len(batch) == size or pixels(batch) >= DECODED:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def pixels(items: Iterable[Any]) -> int:
+    """Of all pictures among them."""
+    return sum(item.pixels for item in items if isinstance(item, Picture))
 
 
 class Work:
@@ -85,7 +110,7 @@ class Work:
         """
         with fatal(OSError, self.writing):
             writer = ShardWriter(self.staging / shard, self.run.collection, self.format)
-            read = ahead(self.reading, lambda _: next(pictures, None), itertools.count(), self.batch_size)
+            read = ahead(self.reading, lambda _: self._next(pictures), itertools.count(), self.batch_size)
             read = itertools.takewhile(lambda picture: picture is not None, read)
             decoded = ahead(self.coding, self._decode, read, self.batch_size + self.num_workers)
             for picture in ahead(self.coding, self._save, self._enhance(decoded, writer), self.num_workers):
@@ -113,6 +138,13 @@ class Work:
                 logger.opt(exception=error).debug("A picture has failed.")
             picture.wrong = (TOO_LARGE if too_large else "") + faults.described(error)
 
+    def _next(self, pictures: Iterator[Picture]) -> Picture | None:
+        picture = next(pictures, None)
+        if picture is not None:
+            encoded = {"bytes": picture.content, "path": picture.path}
+            picture.pixels = math.prod(size_in_header(encoded, self.processor.limits) or (0,))
+        return picture
+
     def _decode(self, picture: Picture) -> Picture:
         self._attempt(picture, str(picture), self._load, picture)
         return picture
@@ -131,7 +163,7 @@ class Work:
         picture.info = first.info
 
     def _enhance(self, pictures: Iterator[Picture], writer: ShardWriter) -> Iterator[Picture]:
-        while batch := list(itertools.islice(pictures, self.batch_size)):
+        for batch in batches(pictures, self.batch_size):
             self._enhance_together([picture for picture in batch if picture.loaded])
             for picture in batch:
                 if not picture.wrong:

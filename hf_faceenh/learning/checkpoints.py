@@ -69,27 +69,34 @@ class Checkpoints:
         return str((self.all() or ["(none)"])[-1])
 
     def chosen(self, resume: str | None, say: Callable[[str], None]) -> Path | None:
-        """The checkpoint that the option `resume` means: "latest", a folder, or none.
+        """The checkpoint that the option `resume` means: "latest", a folder, or none. A folder is not looked at.
 
         Raises:
-            FileNotFoundError: for "latest", where there is none. A folder is not looked at.
+            ValueError: as `newest`.
         """
         if resume == "latest":
             return self.newest(say)
         return Path(resume) if resume else None
 
-    def newest(self, say: Callable[[str], None]) -> Path:
-        """The newest undamaged checkpoint; `say` gets one line for every damaged one that is newer.
+    def newest(self, say: Callable[[str], None]) -> Path | None:
+        """The newest undamaged checkpoint; `say` gets one line for every damaged one that is newer. `None` where a run
+        was stopped before its first, which `say` is told too.
 
         Raises:
-            FileNotFoundError: where there is none.
+            ValueError: where all are damaged: who starts anew may want to look at them first.
         """
-        for checkpoint in reversed(self.all()):
+        checkpoints = self.all()
+        if not checkpoints:
+            say(f"There is no checkpoint in {self.folder}: the run starts from its beginning.")
+            return None
+        for checkpoint in reversed(checkpoints):
             if damage := damage_of(checkpoint):
                 say(f"{checkpoint} is damaged ({damage}); the one before it is taken.")
             else:
                 return checkpoint
-        raise FileNotFoundError(f"There is no undamaged checkpoint in {self.folder}; start without --resume.")
+        raise ValueError(
+            f"All checkpoints in {self.folder} are damaged. Remove it, and the run starts from its beginning."
+        )
 
 
 @contextlib.contextmanager

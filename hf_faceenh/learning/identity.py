@@ -1,4 +1,4 @@
-"""The recognizer that training and evaluation name, and the distances that it sees (`hf_faceenh.recognition`)."""
+"""The recognizer that training and evaluation name."""
 
 from pathlib import Path
 
@@ -7,22 +7,7 @@ from torch import nn
 from hf_faceenh.models import FaceRecognizer
 from hf_faceenh.models.auto import read_transformers
 from hf_faceenh.models.soundness import refuse_gaps
-from hf_faceenh.recognition import (
-    align_for_recognizer,
-    check_recognizer,
-    embed,
-    embedding_distance,
-    identity_distance,
-)
-
-__all__ = [
-    "align_for_recognizer",
-    "check_recognizer",
-    "embed",
-    "embedding_distance",
-    "identity_distance",
-    "load_recognizer",
-]
+from hf_faceenh.recognition import check_recognizer
 
 
 def load_recognizer(name: str | Path) -> FaceRecognizer | nn.Module:

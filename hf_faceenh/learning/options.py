@@ -7,10 +7,12 @@ from typing import Literal
 
 import yaml
 
+from hf_faceenh.learning.checkpoints import Checkpoints
 from hf_faceenh.learning.curriculum import CurriculumConfig
 from hf_faceenh.learning.discriminators import DiscriminatorConfig
 from hf_faceenh.learning.losses import LossConfig
 from hf_faceenh.learning.reduction import ReductionConfig
+from hf_faceenh.learning.scripts import as_list
 
 # Options that may change when a run is resumed.
 FREE = {
@@ -68,7 +70,7 @@ class TrainingOptions:
         checkpoint_every: steps from one checkpoint to the next; there is one after each round as well.
         keep_checkpoints: how many of them stay.
         max_nonfinite: steps in a row with a loss or gradient that is not finite that stop the run.
-        resume: "latest", or a checkpoint's folder, to go on from.
+        resume: "latest", or a checkpoint's folder, to go on from; without any checkpoint "latest" starts anew.
         report_to: trackers by name: tensorboard, trackio, wandb.
         push_to_hub: Hub repository that gets the finished pipeline.
         discriminator: which discriminator, and how large.
@@ -155,7 +157,12 @@ class TrainingOptions:
     @property
     def datasets(self) -> list[str]:
         """Names of the datasets, also where it is only one."""
-        return [self.dataset] if isinstance(self.dataset, str) else self.dataset
+        return as_list(self.dataset)
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """Of the run's checkpoints."""
+        return self.output_dir / "checkpoints"
 
     @property
     def needs_discriminator(self) -> bool:
@@ -179,12 +186,17 @@ def check_run(options: TrainingOptions, text: str) -> None:
         text: all of them as YAML.
 
     Raises:
-        ValueError: if there is a run and it is not resumed, or none and it is, or one with other options.
+        ValueError: if there is a run and it is not resumed, or none and its checkpoint is named, or one with other
+            options. What was stopped before its first checkpoint and its first line is no run yet, and with
+            `resume` "latest" what was stopped before its first checkpoint starts anew.
     """
     saved = options.output_dir / SAVED
+    checkpoints = Checkpoints(options.checkpoint_dir).all()
     if options.resume is None:
-        if (options.output_dir / "rounds.jsonl").exists():
+        if checkpoints or (options.output_dir / "rounds.jsonl").exists():
             raise ValueError(f"{options.output_dir} holds a run. Pass --resume latest, or another --output_dir.")
+        return
+    if options.resume == "latest" and not checkpoints:
         return
     if not saved.exists():
         raise ValueError(f"{options.output_dir} holds no run to go on with; start without --resume.")

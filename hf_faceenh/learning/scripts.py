@@ -68,6 +68,11 @@ def parse_options(
     return kind(**values), text
 
 
+def as_list(values: list[str] | str) -> list[str]:
+    """The values of such a field, also where it is only one."""
+    return [values] if isinstance(values, str) else values
+
+
 def _gathered(arguments: list[str], flag: str) -> list[str]:
     """`--flag A B` as `--flag=["A", "B"]`, which the parser takes for a list; a single value stays as it is."""
     if flag not in arguments:

@@ -49,7 +49,7 @@ class Trainer:
         self.options, self.accelerator = options, accelerator
         self.progress = Progress(phase=schedule.first_phase(options))
         self.agreement = Agreement(accelerator)
-        self.checkpoints = Checkpoints(options.output_dir / "checkpoints", options.keep_checkpoints)
+        self.checkpoints = Checkpoints(options.checkpoint_dir, options.keep_checkpoints)
         self.records = Records(options.output_dir)
         checkpoint = self.checkpoints.chosen(options.resume, self.say)
 
@@ -64,6 +64,8 @@ class Trainer:
         self.type_errors = TypeErrors()
         if checkpoint:
             self.load_state_dict(torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True))
+        elif accelerator.is_main_process:
+            self.records.restore(0, [])  # lines of a run that was stopped before its first checkpoint
         self.learner.prepare()
 
     # The method

@@ -11,7 +11,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from hf_faceenh.errors import one_line
 from hf_faceenh.fetching import fetch, is_published
-from hf_faceenh.files import refuse_file
+from hf_faceenh.files import read_json_object, refuse_file
 from hf_faceenh.models.codeformer import CodeFormerFaceEnhancer
 from hf_faceenh.models.enhancer import FaceEnhancer
 from hf_faceenh.models.gfpgan import GFPGANFaceEnhancer
@@ -44,11 +44,13 @@ def load_enhancer(name: str | Path, **kwargs) -> ModelMixin:
     elif folder.is_dir() and not (folder / "config.json").is_file():
         raise ValueError(f"{name} holds no enhancer: there is no config.json in it.")
     with loading("enhancer", name):
+        if Path(name).is_dir():
+            read_json_object(Path(name) / "config.json")  # of what else it may hold diffusers says nothing useful
         kind = FaceEnhancer.load_config(name).get("_class_name")
         if kind == "FaceEnhancePipeline":  # a repository whose root config.json only lets the Hub count downloads
             kwargs["subfolder"] = "enhancer"
             kind = FaceEnhancer.load_config(name, subfolder="enhancer").get("_class_name")
-    if kind not in ENHANCERS:
+    if not isinstance(kind, str) or kind not in ENHANCERS:
         raise ValueError(f"{name} holds a {kind or 'model of another kind'}; expected {' or '.join(ENHANCERS)}.")
     with loading("enhancer", name):
         return ENHANCERS[kind].from_pretrained(name, **kwargs)

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from hf_faceenh.files import read_json_object
+
 LARGEST = 4096  # no width, depth or side in a config here is larger
 FLOATS = ("F64", "F32", "F16", "BF16")
 COUNTERS = ("num_batches_tracked", "position_ids")  # what networks hold of integers
@@ -76,7 +78,7 @@ def check_model_folder(folder: Path) -> None:
     """
     config = folder / "config.json"
     if config.is_file():
-        check_config(folder, _read(config))
+        check_config(folder, read_json_object(config))
     for file in sorted(folder.glob("*.safetensors")):
         for name, entry in _header(file).items():
             if name != "__metadata__" and entry["dtype"] not in FLOATS and not name.endswith(COUNTERS):
@@ -98,6 +100,16 @@ def check_config(name: str | Path, config: Any, key: str = "its config") -> None
             check_config(name, value, key)
     elif isinstance(config, int) and abs(config) > LARGEST:
         raise ValueError(f"{name}: {key} is {config}; no network of this package goes beyond {LARGEST}.")
+
+
+def check_foreign(what: str, model: nn.Module, folder: Path) -> None:
+    """For a model of another library, whose class does not check itself what it loaded from `folder`.
+
+    Raises:
+        ValueError: for weights that are not finite, or missing, which `transformers` leaves random.
+    """
+    check_values(what, model)
+    check_size(what, model, folder)
 
 
 def check_size(what: str, model: nn.Module, folder: Path) -> None:
@@ -127,10 +139,3 @@ def _header(file: Path) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise ValueError(f"{file} is truncated or not a safetensors file; get it again.")
     return header
-
-
-def _read(config: Path) -> Any:
-    try:
-        return json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{config} is not JSON; get it again.") from error

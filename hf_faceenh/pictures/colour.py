@@ -52,8 +52,8 @@ def rgb_planes(image: Image.Image, name: str) -> Planes:
             image = ImageCms.profileToProfile(source, profile, SRGB, outputMode="RGB")
         except ImageCms.PyCMSError:  # a profile of another use, or with parts missing
             profile, icc_profile, remark = None, None, DAMAGED
-    if profile is None:
-        image = image.convert("L" if grey else "RGB")
+    if profile is None and image.mode != (mode := "L" if grey else "RGB"):
+        image = image.convert(mode)
     return Planes(np.atleast_3d(np.asarray(image)).transpose(2, 0, 1), alpha, grey, icc_profile, remark)
 
 

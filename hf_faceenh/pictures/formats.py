@@ -11,6 +11,8 @@ SUFFIXES = ".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .web
 # Pillow's names of the formats that are opened. It knows many more, and some of its readers start other programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "MPO", "AVIF", "HEIF", "JPEG2000", "PPM")
 
+MAX_PIXELS = 100_000_000  # of a picture that is decoded
+
 
 def check_exists(path: Path) -> None:
     """

@@ -14,7 +14,7 @@ from PIL import Image
 from transformers import ImageProcessingMixin
 
 from hf_faceenh.pictures import frames, moving, output, reading, writing
-from hf_faceenh.pictures.formats import FORMATS
+from hf_faceenh.pictures.formats import FORMATS, MAX_PIXELS
 from hf_faceenh.pictures.frames import Frames
 from hf_faceenh.pictures.metadata import ImageInfo
 from hf_faceenh.pictures.reading import Limits, LoadedImage, Picture
@@ -40,7 +40,7 @@ class FaceImageProcessor(ImageProcessingMixin):
 
     valid_kwargs = FaceImageProcessorKwargs
 
-    def __init__(self, max_pixels: int = 100_000_000, formats: Sequence[str] = FORMATS, **kwargs):
+    def __init__(self, max_pixels: int = MAX_PIXELS, formats: Sequence[str] = FORMATS, **kwargs):
         super().__init__(**kwargs)
         if "EPS" in formats:
             raise ValueError("EPS is not opened: Pillow would start Ghostscript. Convert the picture to PNG first.")
@@ -77,13 +77,21 @@ class FaceImageProcessor(ImageProcessingMixin):
     def load_all(self, images: Picture | LoadedImage | Sequence[Picture | LoadedImage]) -> list[LoadedImage]:
         """Reads one picture, a list or tuple of them, or a batch `[B, C, H, W]` (torch) or `BxHxWxC` (NumPy).
 
-        Raises what `load` raises, and `ValueError` for an empty list.
+        Raises what `load` and `separate` raise.
+        """
+        return [self.load(picture) for picture in self.separate(images)]
+
+    def separate(self, images: Picture | LoadedImage | Sequence[Picture | LoadedImage]) -> list[Picture | LoadedImage]:
+        """What `load_all` reads, as a list of what `load` reads; nothing is read yet.
+
+        Raises:
+            ValueError: for an empty list.
         """
         batch = isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim == 4
         pictures = list(images) if batch or isinstance(images, (list, tuple)) else [images]
         if not pictures:
             raise ValueError("FaceImageProcessor expects at least one picture; got an empty list. Pass one or more.")
-        return [self.load(picture) for picture in pictures]
+        return pictures
 
     def load_frames(self, picture: Picture | LoadedImage) -> Frames:
         """Reads an animation (GIF, WebP, PNG, AVIF) frame by frame, or a TIFF of several pages page by page: an

@@ -21,7 +21,7 @@ from hf_faceenh.faults import Fault, blamed, fault_of, optional
 from hf_faceenh.files import LARGEST_FILE
 from hf_faceenh.pictures import heic
 from hf_faceenh.pictures.colour import rgb_planes, to_float
-from hf_faceenh.pictures.formats import check_exists
+from hf_faceenh.pictures.formats import FORMATS, MAX_PIXELS, check_exists
 from hf_faceenh.pictures.metadata import (
     ImageInfo,
     format_of,
@@ -42,8 +42,8 @@ Picture = Image.Image | np.ndarray | torch.Tensor | str | os.PathLike | bytes
 class Limits(NamedTuple):
     """What is read: at most so many pixels, and Pillow's names of the formats."""
 
-    max_pixels: int
-    formats: tuple[str, ...]
+    max_pixels: int = MAX_PIXELS
+    formats: tuple[str, ...] = FORMATS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,7 +150,7 @@ def _installed(formats: Sequence[str]) -> list[str]:
 
 def decode(image: Image.Image, name: str, limits: Limits, file: BinaryIO | None = None) -> LoadedImage:
     """Of 16-bit colour Pillow keeps 8 bits: all 16 are read again from `file`, which `image` was opened from."""
-    _check_size(image, name, limits.max_pixels)
+    check_size(image, name, limits.max_pixels)
     deep_colour = any(";16" in str(tile) for tile in getattr(image, "tile", ())) and image.mode in ("RGB", "RGBA")
     image, remark = _loaded(image, name, file)
     with blamed(name, but=ValueError):
@@ -170,6 +170,7 @@ def decode(image: Image.Image, name: str, limits: Limits, file: BinaryIO | None 
             dpi=read_dpi(image, exif),
             **read_texts(image, exif),
         )
+    del image  # before there are floats, which need three times its memory
     remarks = "; ".join(filter(None, (remark, ignored))) or None
     return replace(_from_planes(planes, alpha, info, name), remark=remarks)
 
@@ -188,7 +189,11 @@ def _loaded(image: Image.Image, name: str, file: BinaryIO | None) -> tuple[Image
             raise
 
 
-def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+def check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    """
+    Raises:
+        ValueError: where a picture has no pixels, or more than `max_pixels`.
+    """
     width, height = image.size
     if width * height == 0:
         raise ValueError(f"{name} has no pixels ({width}×{height}). Pass one of at least 1×1 px.")

@@ -52,9 +52,14 @@ def test_what_was_not_finished_does_not_count(tmp_path):
     assert checkpoints.all() == [first, second]
 
 
-def test_none_is_one_clear_line(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no undamaged checkpoint in .*start without --resume"):
-        Checkpoints(tmp_path).newest(print)
+def test_without_any_the_run_starts_from_its_beginning_but_damaged_ones_are_not_passed_over(tmp_path):
+    checkpoints, said = Checkpoints(tmp_path), []
+    checkpoints.begin()
+    assert checkpoints.chosen("latest", said.append) is None
+    assert said == [f"There is no checkpoint in {tmp_path}: the run starts from its beginning."]
+    (write(checkpoints, 1) / "state").write_text("damaged")
+    with pytest.raises(ValueError, match="All checkpoints in .* are damaged. Remove it"):
+        checkpoints.chosen("latest", said.append)
 
 
 def test_a_step_done_again_replaces_its_checkpoint(tmp_path):

@@ -33,9 +33,10 @@ def test_anything_else_is_one_clear_line(tmp_path):
     MobileNetV2Model(MobileNetV2Config(depth_multiplier=0.25)).save_pretrained(tmp_path / "other")
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.pth").write_bytes(b"")
-    for name in ("damaged", "gaps"):
+    for name in ("damaged", "list", "nested", "gaps"):
         tiny_enhancer(16).save_pretrained(tmp_path / name)
-    (tmp_path / "damaged" / "config.json").write_text("{")
+    for name, config in {"damaged": "{", "list": "[1, 2]", "nested": '{"_class_name": ["a"]}'}.items():
+        (tmp_path / name / "config.json").write_text(config)
     weights = tmp_path / "gaps" / "diffusion_pytorch_model.safetensors"
     state = load_file(weights)
     del state["convolutional_network.stages.0.1.weight"]
@@ -44,7 +45,9 @@ def test_anything_else_is_one_clear_line(tmp_path):
         "other": "expected FaceEnhancer or GPENFaceEnhancer",
         "empty": "holds no enhancer",
         "file.pth": "hf-faceenh convert",
-        "damaged": "damaged holds no enhancer that can be loaded: ",
+        "damaged": "damaged/config.json is not JSON",
+        "list": "list/config.json is no JSON object, but a list",
+        "nested": "nested holds a ",
         "gaps": "gaps lacks weights of its FaceEnhancer: convolutional_network.stages.0.1.weight",
         "none/at/all": "neither a folder nor on the Hub",
     }.items():

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,6 +139,25 @@ def test_killed_and_resumed_it_ends_with_the_same_weights_bit_for_bit(faces, str
         return [{name: line[name] for name in ("round", "means", "coefficients", "macs")} for line in rounds(out)]
 
     assert decisions(tmp_path) == decisions(straight[0])
+
+
+def test_killed_before_its_first_checkpoint_it_starts_anew(script, faces, straight, tmp_path, capsys):
+    arguments = command(faces, tmp_path, *QUICK, "--rounds", 1, "--reduction.target", 1)
+    process = subprocess.Popen([*arguments, "--steps_per_round", "99", "--checkpoint_every", "99"], env=ENVIRONMENT)
+    while not (tmp_path / "options.yaml").exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    shutil.copy(straight[0] / "rounds.jsonl", tmp_path)  # as if the disk had had room for the lines alone
+    with pytest.raises(ValueError, match="holds a run. Pass --resume latest"):
+        script["main"](arguments[2:])
+    script["main"]([*arguments[2:], "--resume", "latest"])
+    assert "There is no checkpoint" in capsys.readouterr().out
+    assert [line["round"] for line in rounds(tmp_path)] == [0]
+    (tmp_path / "rounds.jsonl").unlink()  # killed between its first checkpoint and its first line
+    with pytest.raises(ValueError, match="holds a run. Pass --resume latest"):
+        script["main"](arguments[2:])
 
 
 def test_a_run_that_has_reached_its_target_can_be_resumed(faces, tmp_path):
@@ -358,7 +378,7 @@ MISTAKES = [
     (["--init", "{m}/codeformer"], "is a CodeFormerFaceEnhancer, which can only be a --teacher"),
     (["--coefficients", '{"snow": 1}'], "snow"),
     (["--rounds", "2", "--first_reduction", "2"], "too few"),
-    (["--resume", "latest"], "holds no run to go on with"),
+    (["--resume", "{m}/backbone"], "holds no run to go on with"),
     (["--teacher", "{m}/backbone", "--loss.distillation_weight", "1"], "expected FaceEnhancer or GPENFaceEnhancer or"),
     (["--recognizer", "{m}/backbone", "--loss.similarity_weight", "1"], "no face recognizer"),
     (["--loss.perceptual_weight", "1"], "perceptual_backbone"),

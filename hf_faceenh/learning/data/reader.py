@@ -30,7 +30,7 @@ class Reader:
     def __call__(self, picture: Mapping, number: int | None = None) -> np.ndarray | None:
         """`{"bytes", "path"}` → `[H, H, 3]` uint8 RGB, or `None`; `number` says which picture it is, where known."""
         try:
-            face = np.asarray(decode(picture))
+            face = np.asarray(decode(picture, reduced_to=self.sample_size))
             fault = unfit(face.shape[1::-1], self.sample_size)
         except OSError as error:
             fault = f"cannot be read ({error})"

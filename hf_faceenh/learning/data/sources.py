@@ -6,15 +6,19 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import fsspec
 import PIL.Image
+import PIL.ImageOps
 from datasets import Dataset, Features, Image, IterableDataset, Value, config, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
 from hf_faceenh.errors import explained, one_line
+from hf_faceenh.pictures.reading import Limits, check_size, identified
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +34,8 @@ NUMBERS = ("float32", "float64", "int32", "int64")
 WEIGHING = {"source_crop_px": NUMBERS, "inside": NUMBERS, "kind": ("string",)}
 GENERATED, MIRRORED, LEAST_INSIDE = 0.6, 0.5, 0.9
 LEAST_WEIGHT = 0.01  # a stream in which all weigh nothing would never give a face
+LIMITS = Limits()
+DETAIL = 4  # times the side that is wanted are decoded: what lies above has no part in a good reduction
 HEADERS = {Dataset: 1000, IterableDataset: 100}  # pictures that check_sizes looks at; a stream brings them whole
 
 # Found and loaded
@@ -219,16 +225,41 @@ def undecoded(
     return pictures
 
 
-def decode(picture: Mapping, mode: str | None = "RGB") -> PIL.Image.Image:
+def decode(picture: Mapping, mode: str | None = "RGB", reduced_to: int | None = None) -> PIL.Image.Image:
     """`{"bytes", "path"}` → the picture, upright as its EXIF says, in Pillow's `mode`; in the file's own where `None`.
 
+    Args:
+        reduced_to: the side in px that it will be reduced to. Of a JPEG that has far more, a half, a quarter or an
+            eighth of its pixels along each side is decoded, `DETAIL` times this side at least.
+
     Raises:
-        OSError: with the reason in one line, where it cannot be read.
+        OSError: with the reason in one line, where it cannot be read, or should not be: see `Limits`.
     """
     try:
-        return Image(mode=mode).decode_example({"bytes": None, "path": None} | dict(picture))
+        with _opened(picture) as file:
+            image = _identified(file, LIMITS)
+            if reduced_to:
+                image.draft(None, (DETAIL * reduced_to,) * 2)
+            image.load()
+        image = PIL.ImageOps.exif_transpose(image)
+        return image if mode in (None, image.mode) else image.convert(mode)
     except Exception as error:  # Pillow's readers raise almost anything on broken files
         raise OSError(one_line(error)) from error
+
+
+def _opened(picture: Mapping) -> AbstractContextManager[BinaryIO]:
+    """`{"bytes", "path"}` → a file. A path may lead into an archive or to the Hub."""
+    if content := picture.get("bytes"):
+        return BytesIO(content)
+    return fsspec.open(picture["path"]) if "://" in picture["path"] else open(picture["path"], "rb")
+
+
+def _identified(file: BinaryIO, limits: Limits) -> PIL.Image.Image:
+    """The picture in a file, of which only the header has been read: of a format that is opened and a size that is
+    decoded."""
+    image = identified(file, "The file", limits)
+    check_size(image, "The picture", limits.max_pixels)
+    return image
 
 
 def check_sizes(faces: Dataset | IterableDataset, sample_size: int) -> None:
@@ -245,7 +276,7 @@ def check_sizes(faces: Dataset | IterableDataset, sample_size: int) -> None:
     faces = undecoded(faces.take(count))
     sides = set()
     for index, example in enumerate(faces):
-        size = _size_in_header(example["image"])
+        size = size_in_header(example["image"])
         if size is None:
             continue
         if fault := unfit(size, sample_size):
@@ -262,14 +293,11 @@ def check_sizes(faces: Dataset | IterableDataset, sample_size: int) -> None:
         )
 
 
-def _size_in_header(picture: Mapping) -> tuple[int, int] | None:
-    """(width, height) in px; `None` where it cannot be read."""
+def size_in_header(picture: Mapping, limits: Limits = LIMITS) -> tuple[int, int] | None:
+    """(width, height) in px of `{"bytes", "path"}`; `None` where it cannot be read, or should not be."""
     try:
-        with (
-            BytesIO(picture["bytes"]) if picture["bytes"] else fsspec.open(picture["path"]) as file,
-            PIL.Image.open(file) as image,
-        ):
-            return image.size
+        with _opened(picture) as file:
+            return _identified(file, limits).size
     except Exception:  # Pillow's readers raise almost anything on broken files
         return None
 

@@ -41,7 +41,7 @@ class LabelledFaces(DecodedPictures):
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         pair = self._pairs[index]
-        picture, ids = np.asarray(_square(pair["image"], "RGB")), _square(pair["label"], None)
+        picture, ids = np.asarray(_square(pair["image"], "RGB", self.largest)), _square(pair["label"], None)
         ids = np.asarray(ids if ids.mode == "P" else ids.convert("L"))
         if len(picture) > self.largest:
             picture = cv2.resize(picture, (self.largest, self.largest), interpolation=cv2.INTER_AREA)
@@ -72,8 +72,8 @@ def _of_dataset(name: str, split: str) -> Sequence[dict[str, dict]]:
         return undecoded(load_pictures(name, split, columns=COLUMNS), COLUMNS)
 
 
-def _square(picture: dict, mode: str | None) -> PIL.Image.Image:
-    image = decode(picture, mode)
+def _square(picture: dict, mode: str | None, reduced_to: int | None = None) -> PIL.Image.Image:
+    image = decode(picture, mode, reduced_to)
     if image.width != image.height:
         raise OSError(f"expected a square picture, got {image.width}×{image.height}")
     return image

@@ -1,3 +1,4 @@
+import io
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from hf_faceenh.learning.data import (
     undecoded,
     weighed,
 )
+from hf_faceenh.pictures.reading import Limits
 
 
 def blues(faces):
@@ -42,6 +44,30 @@ def test_faces_come_from_folders_parquet_and_webdataset(folder, parquet, archive
         faces = load_faces(str(source), streaming=streaming)
         assert blues(faces) == [5 * index for index in range(8)], source
     assert blues(load_faces(str(parquet / "0.parquet"), streaming=streaming)) == [0, 5]
+
+
+def encoded(image, format):
+    file = io.BytesIO()
+    image.save(file, format)
+    return {"bytes": file.getvalue(), "path": None}
+
+
+def test_only_known_formats_of_a_bounded_size_are_decoded(monkeypatch):
+    with pytest.raises(OSError, match="The file is not a picture that is read here"):  # Pillow would run Ghostscript
+        decode(encoded(Image.new("RGB", (8, 8)), "EPS"))
+    monkeypatch.setattr(sources, "LIMITS", Limits(max_pixels=63))
+    with pytest.raises(OSError, match="8×8 px; at most 6.3e-05 megapixels"):
+        decode(encoded(Image.new("RGB", (8, 8)), "PNG"))
+
+
+def test_of_a_far_too_large_jpeg_less_is_decoded():
+    y, x = np.mgrid[:1600, :1600]
+    large = Image.fromarray(np.stack([x / 7, y / 7, (x + y) / 14], 2).astype(np.uint8))
+    less = decode(encoded(large, "JPEG"), reduced_to=100)
+    assert less.size == (400, 400)
+    np.testing.assert_allclose(np.asarray(less), np.asarray(large.resize((400, 400), Image.Resampling.BOX)), atol=4)
+    assert decode(encoded(large, "JPEG"), reduced_to=201).size == (1600, 1600)
+    assert decode(encoded(large, "PNG"), reduced_to=100).size == (1600, 1600)
 
 
 def test_what_holds_no_faces_is_one_clear_line(tmp_path, monkeypatch):
