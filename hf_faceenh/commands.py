@@ -84,7 +84,9 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Adds what says which pipeline; `model_options` reads it."""
     add = parser.add_argument
-    model = "a pipeline, a folder with one model that convert made, fast, or a name that `hf-faceenh models` lists"
+    model = (
+        "a pipeline, a folder with one model that convert made, fast, vivid, or a name that `hf-faceenh models` lists"
+    )
     add("--model", metavar="NAME_OR_FOLDER", help=model)
     super_resolver = "a folder with one, or a name that `hf-faceenh models` lists, in place of the pipeline's own"
     add("--super-resolver", metavar="NAME_OR_FOLDER", help=super_resolver)

@@ -32,7 +32,8 @@ ROLES = {
     "SuperResolver": "super_resolver",
     "FaceRecognizer": "recognizer",
 }
-VARIANTS = {"fast": "enhancer_fast"}  # bundled enhancers beside the default one: name → folder in weights/
+# Bundled enhancers beside the default one: name → folder in weights/.
+VARIANTS = {"fast": "enhancer_fast", "vivid": "enhancer_vivid"}
 INDEX = "model_index.json"  # which makes a folder a pipeline's
 BACKENDS = ("torch", "onnx")  # what computes the networks
 

@@ -36,7 +36,9 @@ def model_card(
     bundled = {name for name, model in networks.items() if is_bundled(name, model)}
     if results is None and "enhancer" in bundled and (BUNDLED / "results.json").is_file():
         results = read_results(BUNDLED / "results.json")
-    rows = own_rows(results, networks["enhancer"]) if results else []
+    enhancer = networks["enhancer"]
+    which = which_bundled(enhancer)
+    rows = own_rows(results, enhancer, which) if results else []
     licences = {str(getattr(model.config, "license", None)).split(" ")[0] for model in networks.values()}
     unclear = bool(licences - set(PERMISSIVE))
 
@@ -64,7 +66,8 @@ def model_card(
         opset=OPSET,
         example=EXAMPLE if pipeline.detector is not None else None,
         own_training=bool(bundled - {"detector", "recognizer"}),
-        sample_size=pipeline.enhancer.config.sample_size,
+        sample_size=enhancer.config.sample_size,
+        which=which,
         unclear=unclear,
     )
 
@@ -85,8 +88,13 @@ def _shapes(tensors: Mapping[str, Shape]) -> str:
 
 def is_bundled(name: str, model: nn.Module) -> bool:
     """Whether a component's weights are among those that come with the package."""
-    folders = [name, *VARIANTS.values()] if name == "enhancer" else [name]
-    return any(_equal(model, BUNDLED / folder) for folder in folders)
+    return bool(which_bundled(model)) if name == "enhancer" else _equal(model, BUNDLED / name)
+
+
+def which_bundled(enhancer: nn.Module) -> str | None:
+    """ "default" or one of `VARIANTS`, if it is one of them."""
+    names = {"default": "enhancer"} | VARIANTS
+    return next((name for name, folder in names.items() if _equal(enhancer, BUNDLED / folder)), None)
 
 
 def _equal(model: nn.Module, folder: Path) -> bool:
@@ -108,15 +116,18 @@ def _described(networks: Mapping[str, nn.Module]) -> dict[str, dict[str, str]]:
     return described
 
 
-def own_rows(results: Mapping[str, Any], enhancer: nn.Module) -> list[dict[str, Any]]:
-    """The rows of `enhancer` and of the input, out of figures that may be those of several models side by side.
+def own_rows(results: Mapping[str, Any], enhancer: nn.Module, bundled_as: str | None = None) -> list[dict[str, Any]]:
+    """The rows of `enhancer` and of the input, out of figures that may be those of several models side by side: of the
+    one that is called `bundled_as`, else of the only one of its size.
 
     Raises:
         ValueError: where they do not tell which are the enhancer's.
     """
     size = parameter_count(enhancer)
     names = {row["model"] for row in results["rows"]} - {INPUT}
-    if models := results.get("models"):
+    if bundled_as in names:
+        names = {bundled_as}
+    elif models := results.get("models"):
         names = {name for name in names if models.get(name, {}).get("parameters") == size}
     if len(names) != 1:
         raise ValueError(

@@ -115,7 +115,7 @@ def test_a_variant_of_the_bundled_pipeline(bundled, tmp_path, monkeypatch):
         assert torch.equal(pipe.enhancer.generating_network.constant, fast.generating_network.constant)
         assert type(pipe.parser) is type(bundled.parser)
     assert load_pipeline("fast", "cpu", "bfloat16").enhancer.dtype == torch.bfloat16
-    with pytest.raises(ValueError, match="has the variants fast; got 'fine'"):
+    with pytest.raises(ValueError, match="has the variants fast, vivid; got 'fine'"):
         FaceEnhancePipeline.from_pretrained(variant="fine")
     monkeypatch.chdir(tmp_path)
     tiny_enhancer(16).save_pretrained("fast")
