@@ -33,11 +33,12 @@ def model_card(
 ) -> ModelCard:
     """The filled template; see `hf_faceenh.hub.export` for the arguments and errors."""
     networks = {name: model for name, model in pipeline.components.items() if isinstance(model, nn.Module)}
-    bundled = {name for name, model in networks.items() if is_bundled(name, model)}
-    if results is None and "enhancer" in bundled and (BUNDLED / "results.json").is_file():
-        results = read_results(BUNDLED / "results.json")
     enhancer = networks["enhancer"]
     which = which_bundled(enhancer)
+    bundled = {name for name, model in networks.items() if name != "enhancer" and _equal(model, BUNDLED / name)}
+    bundled |= {"enhancer"} if which else set()
+    if results is None and "enhancer" in bundled and (BUNDLED / "results.json").is_file():
+        results = read_results(BUNDLED / "results.json")
     rows = own_rows(results, enhancer, which) if results else []
     licences = {str(getattr(model.config, "license", None)).split(" ")[0] for model in networks.values()}
     unclear = bool(licences - set(PERMISSIVE))
@@ -86,13 +87,8 @@ def _shapes(tensors: Mapping[str, Shape]) -> str:
     return ", ".join(f"`{name} [{', '.join(map(str, shape))}]`" for name, shape in tensors.items())
 
 
-def is_bundled(name: str, model: nn.Module) -> bool:
-    """Whether a component's weights are among those that come with the package."""
-    return bool(which_bundled(model)) if name == "enhancer" else _equal(model, BUNDLED / name)
-
-
 def which_bundled(enhancer: nn.Module) -> str | None:
-    """ "default" or one of `VARIANTS`, if it is one of them."""
+    """Which of the enhancers that come with the package it is: default, or one of `VARIANTS`; `None` for any other."""
     names = {"default": "enhancer"} | VARIANTS
     return next((name for name, folder in names.items() if _equal(enhancer, BUNDLED / folder)), None)
 

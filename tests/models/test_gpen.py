@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from gradients import with_and_without_checkpointing
 from safetensors.torch import load_file
 
 from hf_faceenh.convert import load_published
@@ -100,15 +101,10 @@ def test_round_trip(tmp_path):
 
 
 def test_gradient_checkpointing_gives_the_same_gradients():
-    face, gradients = torch.rand(2, 3, 16, 16), []
-    for checkpointing in (False, True):
-        model = small().train()
-        if checkpointing:
-            model.enable_gradient_checkpointing()
-        model(face).sample.square().sum().backward()
-        gradients.append([parameter.grad for parameter in model.parameters()])
+    face = torch.rand(2, 3, 16, 16)
+    gradients = with_and_without_checkpointing(small, lambda model: model(face).sample.square().sum())
     assert all(gradient.abs().sum() > 0 for gradient in gradients[0])
-    torch.testing.assert_close(gradients[0], gradients[1])
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 16, 16), (1, 3, 32, 32), (3, 16, 16)])
