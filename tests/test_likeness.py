@@ -158,4 +158,4 @@ def test_what_is_no_recognizer_is_refused(bundled, photo):
 
 def test_the_whole_package_stays_small():
     files = [path for path in Path(hf_faceenh.__file__).parent.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files if path.suffix != ".pyc") < 25e6
+    assert sum(path.stat().st_size for path in files if path.suffix != ".pyc") < 30e6  # 11 MB are the recognizer
