@@ -97,17 +97,22 @@ def folder(crops, tmp_path):
     return tmp_path / "in"
 
 
+def encoded(picture):
+    """As PNG."""
+    data = io.BytesIO()
+    picture.save(data, "PNG")
+    return data.getvalue()
+
+
 def parquet(file, pictures, names=None):
     """A Parquet file with caption and label."""
     file.parent.mkdir(exist_ok=True)
-    encoded = []
+    cells = []
     for number, picture in enumerate(pictures):
-        data = io.BytesIO()
-        picture.save(data, "PNG")
-        encoded.append({"bytes": data.getvalue(), "path": names[number] if names else None})
+        cells.append({"bytes": encoded(picture), "path": names[number] if names else None})
     features = Features(photo=datasets.Image(), caption=Value("string"), label=ClassLabel(names=["old", "new"]))
     columns = {
-        "photo": encoded,
+        "photo": cells,
         "caption": [f"no. {number}" for number in range(len(pictures))],
         "label": [number % 2 for number in range(len(pictures))],
     }
@@ -165,6 +170,26 @@ def test_no_more_pixels_are_decoded_ahead_than_there_is_room_for(monkeypatch):
             pool.submit(int).result()  # all that is to be done ahead is done
             seen.append(len(begun))
     assert begun == list(range(6)) and seen == [1, 3, 4, 4, 5, 6]
+
+
+def test_a_picture_elsewhere_is_fetched_once(run, crops, tmp_path, monkeypatch):
+    storage, opened = fsspec.filesystem("memory"), []
+    for number, crop in enumerate(crops[:2]):
+        storage.pipe(f"/batch/{number}.png", encoded(crop))
+    open_one = type(storage)._open
+
+    def counted(self, path, *args, **options):
+        opened.append(path)
+        return open_one(self, path, *args, **options)
+
+    monkeypatch.setattr(type(storage), "_open", counted)
+    cells = [{"bytes": None, "path": f"memory://batch/{number}.png"} for number in (0, 1, 2)]
+    (tmp_path / "in").mkdir()
+    Dataset.from_dict({"image": cells}).to_parquet(tmp_path / "in" / "0.parquet")
+    status, err = run("--dataset", "in", "--output", "out", column="image", shard_size=7)
+    assert status == 1 and "2 pictures with 2 enhanced faces, 1 failed" in err
+    assert "There is no 2.png." in Path("out/failed.jsonl").read_text()
+    assert sources() == ["0.png", "1.png"] and sorted(opened) == [f"/batch/{number}.png" for number in (0, 1, 2)]
 
 
 # What is written

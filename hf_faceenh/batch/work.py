@@ -71,8 +71,8 @@ def pixels(items: Iterable[Any]) -> int:
 class Work:
     """Makes shards.
 
-    One thread reads the dataset, some decode and encode; this one computes and writes. All of them keep only a few
-    pictures ahead of the next.
+    One thread reads the dataset, some fetch, decode and encode; this one computes and writes. All of them keep only a
+    few pictures ahead of the next.
 
     Args:
         run: to which the shards belong.
@@ -110,9 +110,10 @@ class Work:
         """
         with fatal(OSError, self.writing):
             writer = ShardWriter(self.staging / shard, self.run.collection, self.format)
-            read = ahead(self.reading, lambda _: self._next(pictures), itertools.count(), self.batch_size)
+            read = ahead(self.reading, lambda _: next(pictures, None), itertools.count(), self.batch_size)
             read = itertools.takewhile(lambda picture: picture is not None, read)
-            decoded = ahead(self.coding, self._decode, read, self.batch_size + self.num_workers)
+            fetched = ahead(self.coding, self._fetch, read, self.batch_size + self.num_workers)
+            decoded = ahead(self.coding, self._decode, fetched, self.batch_size + self.num_workers)
             for picture in ahead(self.coding, self._save, self._enhance(decoded, writer), self.num_workers):
                 writer.add(picture)
                 self.bar.update()
@@ -138,22 +139,20 @@ class Work:
                 logger.opt(exception=error).debug("A picture has failed.")
             picture.wrong = (TOO_LARGE if too_large else "") + faults.described(error)
 
-    def _next(self, pictures: Iterator[Picture]) -> Picture | None:
-        picture = next(pictures, None)
-        if picture is not None:
+    def _fetch(self, picture: Picture) -> Picture:
+        if picture.content is None:
+            self._attempt(picture, str(picture), _get, picture)
+        if not picture.wrong:
             encoded = {"bytes": picture.content, "path": picture.path}
             picture.pixels = math.prod(size_in_header(encoded, self.processor.limits) or (0,))
         return picture
 
     def _decode(self, picture: Picture) -> Picture:
-        self._attempt(picture, str(picture), self._load, picture)
+        if not picture.wrong:
+            self._attempt(picture, str(picture), self._load, picture)
         return picture
 
     def _load(self, picture: Picture) -> None:
-        if picture.content is None and picture.path is None:
-            raise ValueError("The dataset has no picture here.")
-        if picture.content is None and "://" in picture.path:
-            picture.content = _fetch(picture.path)
         frames = self.processor.load_frames(_source(picture))
         first = next(iter(frames))
         if len(frames) == 1:
@@ -226,16 +225,21 @@ def _source(picture: Picture) -> bytes | str:
     return picture.path if picture.content is None else picture.content
 
 
-def _fetch(url: str) -> bytes:
-    """A file that is not on this machine, or in an archive.
+def _get(picture: Picture) -> None:
+    """Fetches a file that is not on this machine, or in an archive.
 
     Raises:
         ValueError: where there is none.
         ConnectionError: where it cannot be reached.
     """
+    url = picture.path
+    if url is None:
+        raise ValueError("The dataset has no picture here.")
+    if "://" not in url:
+        return
     try:
         with fsspec.open(url, "rb") as file:
-            return file.read()
+            picture.content = file.read()
     except FileNotFoundError:
         raise ValueError(f"There is no {url}.") from None
     except Exception as error:  # of any network library
