@@ -210,7 +210,7 @@ class FaceEnhancePipeline(SavedPipelineMixin, DiffusionPipeline):
         for picture, only in zip(pictures, asked_for, strict=True):
             # 1. Read a picture
             found.begin()
-            read = partial(self.image_processor.load, picture)
+            read = self.image_processor.reader(picture)
             photograph = Photograph(read(), aligned)
             photographs.append(photograph)
 

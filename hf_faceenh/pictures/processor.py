@@ -1,7 +1,7 @@
 """FaceImageProcessor: reading pictures and giving results back, as one component of a pipeline."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, TypedDict
@@ -73,6 +73,13 @@ class FaceImageProcessor(ImageProcessingMixin):
             TypeError: none of the types above.
         """
         return reading.load(picture, self.limits)
+
+    def reader(self, picture: Picture | LoadedImage) -> Callable[[], LoadedImage]:
+        """`load` of one picture, for who may need it more than once: a URL is fetched now, and never again.
+
+        Raises what `load` raises for a URL that cannot be fetched.
+        """
+        return reading.reader(picture, self.limits)
 
     def load_all(self, images: Picture | LoadedImage | Sequence[Picture | LoadedImage]) -> list[LoadedImage]:
         """Reads one picture, a list or tuple of them, or a batch `[B, C, H, W]` (torch) or `BxHxWxC` (NumPy).

@@ -2,8 +2,9 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -81,6 +82,14 @@ def load(picture: Picture | LoadedImage, limits: Limits) -> LoadedImage:
     )
 
 
+def reader(picture: Picture | LoadedImage, limits: Limits) -> Callable[[], LoadedImage]:
+    """See `FaceImageProcessor.reader`."""
+    if not _is_url(picture):
+        return partial(load, picture, limits)
+    data = _download(picture)
+    return lambda: read(BytesIO(data), picture, limits)
+
+
 # Files
 
 
@@ -88,11 +97,15 @@ def opened(picture: Picture | LoadedImage) -> tuple[BinaryIO, str] | None:
     """The file of a path, URL or bytes, and what messages call it; `None` for other kinds of pictures."""
     if isinstance(picture, (bytes, bytearray, memoryview)):
         return BytesIO(picture), "The picture"
-    if isinstance(picture, str) and picture.lower().startswith(("http://", "https://")):
+    if _is_url(picture):
         return BytesIO(_download(picture)), picture
     if isinstance(picture, (str, os.PathLike)):
         return _open_file(Path(picture)), str(picture)
     return None
+
+
+def _is_url(picture: Picture | LoadedImage) -> bool:
+    return isinstance(picture, str) and picture.lower().startswith(("http://", "https://"))
 
 
 def _download(url: str) -> bytes:

@@ -239,6 +239,16 @@ def test_urls(server, tmp_path, monkeypatch):
     refused(f"{server}/turned.png", ValueError, "larger than")
 
 
+def test_a_url_is_fetched_once_however_often_it_is_read(server, tmp_path):
+    Image.fromarray(gradient()).save(tmp_path / "picture.png")
+    read = PROCESSOR.reader(f"{server}/picture.png")
+    (tmp_path / "picture.png").unlink()
+    for _ in range(2):
+        np.testing.assert_array_equal(bytes_of(read()), gradient())
+    with pytest.raises(OSError, match="404"):
+        PROCESSOR.reader(f"{server}/picture.png")
+
+
 def test_an_unreachable_url():
     refused("http://127.0.0.1:9/picture.png", OSError, "Could not fetch")
 
