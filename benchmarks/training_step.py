@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from timing import by_turns, seconds
 
-from hf_faceenh.learning.allocator import keep_freed_memory
+from hf_faceenh.allocator import keep_freed_memory
 from hf_faceenh.learning.scripts import parse_options, run_script
 from hf_faceenh.learning.tables import markdown_table
 from hf_faceenh.models import FaceEnhancer

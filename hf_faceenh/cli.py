@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_faceenh.allocator import keep_freed_memory
 from hf_faceenh.catalogue import PUBLISHED
 from hf_faceenh.commands import (
     Parser,
@@ -63,6 +64,7 @@ def enhance(args: argparse.Namespace) -> int:
     to_do = [job for job in jobs if job not in done]
     refused = refusals(to_do, args.overwrite or keep)
     which = {"device": args.device, "dtype": args.dtype, "backend": args.backend} | model_options(args)
+    keep_freed_memory()
     pipe = load_pipeline(**which) if to_do and not refused else None
     if pipe:
         pipe.set_progress_bar_config(disable=len(jobs) > 1)

@@ -23,6 +23,7 @@ from previews import LARGEST, data_url, preview
 from wishes import Refused, Stopped, Wishes
 
 from hf_faceenh import EnhancedFace, FaceEnhanceOutput
+from hf_faceenh.allocator import keep_freed_memory
 from hf_faceenh.enhancing import dial
 from hf_faceenh.faces import FaceChoiceError, Reason
 from hf_faceenh.faults import Fault, fault_of, short_of_memory
@@ -71,6 +72,7 @@ AT_STRENGTH_0 = "Left alone: the strength is 0."
 
 BUNDLED = "bundled"
 MODELS = [name.strip() for name in os.environ.get("MODELS", BUNDLED).split(",")]  # the first unless visitors choose
+keep_freed_memory()
 pipes = {name: load_pipeline(None if name == BUNDLED else name) for name in MODELS}
 for one in pipes.values():
     one.set_progress_bar_config(disable=True)

@@ -15,9 +15,9 @@ import yaml
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
+from hf_faceenh.allocator import keep_freed_memory
 from hf_faceenh.files import written_whole
 from hf_faceenh.hub import push_enhancer
-from hf_faceenh.learning.allocator import keep_freed_memory
 from hf_faceenh.learning.options import SAVED, TrainingOptions, check_run, flat
 from hf_faceenh.learning.scripts import parse_options, run_script
 from hf_faceenh.learning.trainer import Trainer

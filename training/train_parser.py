@@ -25,9 +25,9 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch.utils.data import ConcatDataset, DataLoader
 
+from hf_faceenh.allocator import keep_freed_memory
 from hf_faceenh.errors import explained
 from hf_faceenh.learning import loop
-from hf_faceenh.learning.allocator import keep_freed_memory
 from hf_faceenh.learning.parsing import (
     CELEBAMASK_HQ,
     HEAD_ID,

@@ -18,8 +18,8 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 
+from hf_faceenh.allocator import keep_freed_memory
 from hf_faceenh.learning import loop
-from hf_faceenh.learning.allocator import keep_freed_memory
 from hf_faceenh.learning.metrics import FLAT
 from hf_faceenh.learning.rates import cosine, warm_up
 from hf_faceenh.learning.scripts import parse_options, run_script

@@ -13,6 +13,7 @@ import torch
 from huggingface_hub import DatasetCardData
 from huggingface_hub.utils import disable_progress_bars
 
+from hf_faceenh.allocator import keep_freed_memory
 from hf_faceenh.batch.collection import Collection
 from hf_faceenh.batch.output import Folder, open_output
 from hf_faceenh.batch.process import Process
@@ -81,6 +82,7 @@ class Run:
     @cached_property
     def pipe(self) -> FaceEnhancePipeline:
         device, options = self.process.device(), self.options
+        keep_freed_memory()
         pipe = load_pipeline(device=device, dtype=options.dtype, backend=options.backend, **model_options(options))
         pipe.set_progress_bar_config(disable=True)
         return pipe

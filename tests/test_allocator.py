@@ -6,7 +6,7 @@ import pytest
 
 HELD = """
 import psutil, torch
-from hf_faceenh.learning.allocator import keep_freed_memory
+from hf_faceenh.allocator import keep_freed_memory
 if {keep}:
     assert keep_freed_memory()
 maps = [torch.ones(16 << 20) for _ in range(4)]

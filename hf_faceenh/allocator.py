@@ -1,4 +1,4 @@
-"""Memory that training keeps instead of giving it back."""
+"""Memory that our programs keep instead of giving it back."""
 
 import ctypes
 import platform
@@ -10,9 +10,9 @@ LARGEST = 1 << 30  # bytes; mallopt takes an int
 def keep_freed_memory() -> bool:
     """Tells glibc's malloc to keep what is freed; whether it could be told.
 
-    By default a feature map's memory goes back to the system after every step, and the next step pays for new, zeroed
-    pages: almost half of the time of a step on a CPU (`benchmarks/training_step.py`). Elsewhere than with glibc
-    nothing is done.
+    By default a feature map's memory goes back to the system as soon as it is freed, and the next one pays for new,
+    zeroed pages: almost half of the time of a training step on a CPU (`benchmarks/training_step.py`). It concerns the
+    whole process, so programs call it and the library does not. Elsewhere than with glibc nothing is done.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
