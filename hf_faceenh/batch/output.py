@@ -27,8 +27,11 @@ def _locked(file: Path, **options: Any) -> Iterator[None]:
     the folder where nobody else has something in it."""
     lock = FileLock(file, **options)
     while not lock.is_locked:
-        with contextlib.suppress(FileNotFoundError):  # another process has just removed the folder
+        try:
             lock.acquire()
+        except (FileNotFoundError, FileExistsError):  # another process has just removed the folder
+            if file.parent.is_file():
+                raise
     try:
         yield
     finally:
