@@ -26,7 +26,7 @@ def loader(faces, coefficients=None, **changes):
     settings = {"batches": 8, "first_batch": 0, "batches_per_round": 4, "batch_size": 2, "rank": 0, "world_size": 1}
     settings |= {"seed": 5, "num_workers": 0} | changes
     made = training_loader(faces, FacePairs(Degradation(), SIDE), coefficients, **settings)
-    made._batches.timeout = 60 if made._batches.num_workers else 0  # a deadlock fails, instead of waiting for ever
+    made._batches.timeout = 300 if made._batches.num_workers else 0  # a deadlock fails, instead of waiting for ever
     return made
 
 
