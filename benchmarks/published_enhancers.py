@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from timing import by_turns, fair_clock, seconds
 from torch import nn
 
+from hf_faceenh.allocator import keep_freed_memory
 from hf_faceenh.learning.scripts import parse_options, run_script
 from hf_faceenh.models import CodeFormerFaceEnhancer, GFPGANFaceEnhancer, GPENFaceEnhancer, RestoreFormerFaceEnhancer
 from hf_faceenh.models.codeformer import TransformerLayer
@@ -48,6 +49,7 @@ class Options:
         threads: CPU threads.
         repeats: timed runs of each, after one to warm up.
         device: PyTorch's name for it.
+        keep_memory: whether freed memory is kept, as our commands do, for all contenders.
     """
 
     families: list[str] = field(default_factory=lambda: list(FAMILIES))
@@ -55,6 +57,7 @@ class Options:
     threads: int = torch.get_num_threads()
     repeats: int = 3
     device: str = "cpu"
+    keep_memory: bool = False
 
 
 # The published way: one convolution per face, in groups; attention and codebook as products of whole matrices
@@ -203,6 +206,8 @@ def main(arguments: list[str] | None = None) -> None:
     if unknown := set(options.families) - set(FAMILIES):
         raise ValueError(f"--families must be some of {', '.join(FAMILIES)}; got {min(unknown)}.")
     torch.set_num_threads(options.threads)
+    if options.keep_memory:
+        keep_freed_memory()
     print(f"{options.threads} threads, {options.device}, torch {torch.__version__}, {options.batch_size} faces,")
     print(f"median seconds of {options.repeats}\n")
     print("| family | GMAC | ours | published way | convolutions | ours / published | ours / convolutions | apart |")

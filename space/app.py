@@ -199,6 +199,10 @@ def as_file(path: Path) -> dict:
 
 PRIVATE = {"api_visibility": "private"}
 QUICK = {"queue": False, "show_progress": "hidden", **PRIVATE}
+MANNERS = {  # what visitors read of the bundled enhancers
+    pictures.BUNDLED: "Faithful",
+    "vivid": "Vivid (guesses more)",
+}
 MODELS = {"concurrency_id": "models", "concurrency_limit": 1}  # one picture at a time, for all visitors
 
 
@@ -239,14 +243,14 @@ def one_picture() -> None:
                 elem_id="examples", cache_examples=False, api_visibility="private",
             )  # fmt: skip
             note = gr.Markdown(LIMITS, elem_classes="note")
-            enlarge = size_of_result()
+            enlarge, model = size_of_result(), model_of_faces()
             which = gr.Radio([ALL, SOME], value=ALL, label="Which faces")
             choice = gr.HTML(
                 [], picture="", faces=[], html_template=chooser.TEMPLATE, js_on_load=chooser.SCRIPT,
                 visible=False, elem_id="chooser",
             )  # fmt: skip
             with gr.Accordion("More settings", open=False):
-                settings = more_settings()
+                settings = more_settings(model)
             start, stop = buttons("Enhance")
         with gr.Column(min_width=320, scale=2):
             message = gr.HTML(visible=False)
@@ -288,17 +292,22 @@ def size_of_result() -> gr.Radio:
     return gr.Radio([("Same size", 1), ("2×", 2), ("4×", 4)], value=2, label="Enlarge")
 
 
-def more_settings() -> tuple[gr.Slider, gr.Checkbox, gr.Checkbox, gr.Checkbox, gr.Dropdown, gr.Slider]:
+def model_of_faces() -> gr.Radio:
+    """It appears where there is a choice."""
+    choices = [(MANNERS.get(name, name), name) for name in pictures.MODELS]
+    return gr.Radio(choices, value=pictures.MODELS[0], label="Style", visible=len(choices) > 1)
+
+
+def more_settings(model: gr.Radio) -> tuple[gr.Slider, gr.Checkbox, gr.Checkbox, gr.Checkbox, gr.Radio, gr.Slider]:
     settings = (
         gr.Slider(0, 1, value=1, step=0.05, label="Strength", info="0 keeps the faces, 1 replaces them."),
         gr.Checkbox(True, label="Improve the background too", info="Slower, but all of the picture gets sharper."),
         gr.Checkbox(False, label="This is one face, already cropped", info="A square picture with nothing else."),
         gr.Checkbox(False, label="Enhance sharp faces too", info="They may lose detail."),
-        gr.Dropdown(pictures.MODELS, value=pictures.MODELS[0], label="Model", visible=len(pictures.MODELS) > 1),
+        model,
         fidelity_slider(pictures.MODELS[0]),
     )
-    *_, model, fidelity = settings
-    model.change(fidelity_slider, model, fidelity, **QUICK)
+    model.change(fidelity_slider, model, settings[-1], **QUICK)
     return settings
 
 
@@ -319,9 +328,9 @@ def many_pictures() -> None:
                 elem_id="files",
             )
             note = gr.Markdown(BATCH_LIMITS, elem_classes="note")
-            enlarge = size_of_result()
+            enlarge, model = size_of_result(), model_of_faces()
             with gr.Accordion("More settings", open=False):
-                settings = more_settings()
+                settings = more_settings(model)
             start, stop = buttons("Enhance all")
         with gr.Column(min_width=320, scale=2):
             table = gr.HTML(elem_id="records", min_height=140)

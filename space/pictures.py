@@ -71,7 +71,8 @@ REASONS = {
 AT_STRENGTH_0 = "Left alone: the strength is 0."
 
 BUNDLED = "bundled"
-MODELS = [name.strip() for name in os.environ.get("MODELS", BUNDLED).split(",")]  # the first unless visitors choose
+# Among which visitors may choose; the first is the default.
+MODELS = [name.strip() for name in os.environ.get("MODELS", f"{BUNDLED},vivid").split(",")]
 keep_freed_memory()
 pipes = {name: load_pipeline(None if name == BUNDLED else name) for name in MODELS}
 for one in pipes.values():
