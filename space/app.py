@@ -199,7 +199,7 @@ def as_file(path: Path) -> dict:
 
 PRIVATE = {"api_visibility": "private"}
 QUICK = {"queue": False, "show_progress": "hidden", **PRIVATE}
-MANNERS = {  # what visitors read of the bundled enhancers
+STYLES = {  # what visitors read of the bundled enhancers
     pictures.BUNDLED: "Faithful",
     "vivid": "Vivid (guesses more)",
 }
@@ -294,7 +294,7 @@ def size_of_result() -> gr.Radio:
 
 def model_of_faces() -> gr.Radio:
     """It appears where there is a choice."""
-    choices = [(MANNERS.get(name, name), name) for name in pictures.MODELS]
+    choices = [(STYLES.get(name, name), name) for name in pictures.MODELS]
     return gr.Radio(choices, value=pictures.MODELS[0], label="Style", visible=len(choices) > 1)
 
 
