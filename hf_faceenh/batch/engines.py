@@ -4,6 +4,7 @@ A task of the engine is one shard of a table, or one file of a stream. It is com
 with their records, whichever run, engine or process has put them there.
 """
 
+import contextlib
 import inspect
 import multiprocessing
 import os
@@ -23,7 +24,7 @@ from torch.multiprocessing import ProcessExitedException, spawn
 from tqdm import tqdm
 
 from hf_faceenh.batch.output import Folder, open_output
-from hf_faceenh.batch.process import GO_ON, Interrupted, Process, Stopped, interruptible
+from hf_faceenh.batch.process import GO_ON, Interrupted, Stopped, interruptible, launched, say
 from hf_faceenh.batch.run import Options, Run, opened
 from hf_faceenh.batch.work import Work
 from hf_faceenh.errors import one_line
@@ -49,19 +50,22 @@ class MakeShards(PipelineStep):
         self.options = options
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
-        """Makes the shards of the task `rank`; the counts become the engine's statistics.
+        """Makes the shards of the task `rank`; their counts become the engine's statistics.
 
         Raises:
             Stopped: as `Work.make`.
         """
         run = opened(self.options)
         self.stats = Stats(str(self))  # of this task alone
-        total, hidden = run.collection.size(rank), run.process.local_rank > 0
+        total, hidden = run.collection.size(rank), launched().local_rank > 0
         bar = tqdm(desc=f"part {rank + 1} of {world_size}", total=total, unit="picture", disable=hidden)
-        with bar, run.output.staging() as staging, Work(run, staging, bar) as work:
-            for shard, pictures in run.collection.shards(rank, run.record):
-                for name, count in work.make(shard, pictures).items():
-                    self.stat_update(name, value=count)
+        with bar, contextlib.closing(Work(run, bar)) as work:
+            for shard, pictures in run.collection.shards(rank):
+                if not run.is_done(run.output.record(shard)):
+                    record = work.make(shard, pictures)
+                    self.stat_update("failed", value=len(record["failed"]))
+                    for name in ("pictures", "faces"):
+                        self.stat_update(name, value=record[name])
 
 
 class _ByShards:
@@ -69,7 +73,7 @@ class _ByShards:
 
     def is_rank_completed(self, rank: int) -> bool:
         run = opened(self.pipeline[0].options)
-        return run.collection.is_whole(rank, run.record)
+        return run.collection.is_whole(rank, run.output.record, run.is_done)
 
     def get_incomplete_ranks(self, ranks: Iterable[int] | None = None, skip_completed: Any = None) -> list[int]:
         return opened(self.pipeline[0].options).left(range(self.world_size) if ranks is None else ranks)
@@ -88,7 +92,7 @@ class LocalExecutor(_ByShards, LocalPipelineExecutor):
             Stopped: as `Work.make`, or where workers are killed again and again.
         """
         logger.disable("datatrove")  # but in the tasks' own logs
-        process, killed = Process.launched(), 0
+        process, killed = launched(), 0
         ranks = self.get_incomplete_ranks(range(process.rank, self.tasks, process.world_size))
         if self.workers == 1:
             for rank in ranks:
@@ -105,7 +109,7 @@ class LocalExecutor(_ByShards, LocalPipelineExecutor):
                 killed = killed + 1 if len(left) == len(ranks) else 1
                 if killed == KILLED:
                     raise Stopped(f"Workers are killed {KILLED} times: is there too little memory? {GO_ON}") from error
-                process.say("a worker was killed; another takes its place.")
+                say("a worker was killed; another takes its place.")
                 ranks = left
             except Interrupted:
                 for worker in multiprocessing.active_children():
@@ -127,7 +131,7 @@ def _work(number: int, executor: LocalExecutor, ranks: Sequence[int], begun: Any
         try:
             executor._run_for_rank(ranks[index])
         except (ValueError, OSError) as error:
-            Process.launched().say(one_line(error))
+            say(one_line(error))
             sys.exit(1)
 
 
@@ -160,7 +164,7 @@ class RayExecutor(_ByShards, RayPipelineExecutor):
             try:
                 ray.get(done)
             except ray.exceptions.RayError as error:  # the others go on
-                Process.launched().say(one_line(getattr(error, "cause", None) or error))
+                say(one_line(getattr(error, "cause", None) or error))
 
 
 def _run_job(executor: RayExecutor, ranks: Sequence[int]) -> None:
@@ -219,10 +223,10 @@ def launch(options: Options, words: Sequence[str]) -> int:
         with interruptible():
             executor.run()
     except Interrupted as interruption:
-        run.process.say(f"stopped by {interruption.args[0].name}. {GO_ON}")
+        say(f"stopped by {interruption.args[0].name}. {GO_ON}")
         return 128 + interruption.args[0]
     if options.executor == "slurm" and run.left(range(run.collection.tasks)):
-        run.process.say("submitted. Once the jobs have ended, the same command says what is there, and does the rest.")
+        say("submitted. Once the jobs have ended, the same command says what is there, and does the rest.")
         return 0
     return run.conclude()
 
