@@ -144,18 +144,15 @@ class Collection:
         """How many pictures a task has; `None` for a stream."""
         return None if self.is_stream else len(self._part(task))
 
-    def is_whole(
-        self, task: int, record: Callable[[str], dict | None], is_done: Callable[[dict | None], bool] = bool
-    ) -> bool:
-        """Whether all shards of a task are done.
+    def is_whole(self, task: int, record: Callable[[str], dict | None]) -> bool:
+        """Whether all shards of a task are whole.
 
         Args:
             task: its number.
-            record: gives the record of a shard by its name; `None` if there is none.
-            is_done: tells by its record whether a shard is done; by default one that has a record is.
+            record: gives the record of a whole shard by its name, and `None` for one that is to be made.
         """
         records = (record(self._shard(task, number)) for number in itertools.count())
-        return any(one["last"] for one in itertools.takewhile(is_done, records))
+        return any(one["last"] for one in itertools.takewhile(bool, records))
 
     def fingerprint(self) -> dict[str, int]:
         """What tells whether a table has changed; empty for a stream, of which nothing is known before it is read."""

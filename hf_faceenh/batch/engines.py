@@ -5,7 +5,6 @@ with their records, whichever run, engine or process has put them there.
 """
 
 import contextlib
-import inspect
 import multiprocessing
 import os
 import re
@@ -24,7 +23,7 @@ from torch.multiprocessing import ProcessExitedException, spawn
 from tqdm import tqdm
 
 from hf_faceenh.batch.output import Folder, open_output
-from hf_faceenh.batch.process import GO_ON, Interrupted, Stopped, interruptible, launched, say
+from hf_faceenh.batch.process import GO_ON, Stopped, interruptible, launched, say
 from hf_faceenh.batch.run import Options, Run, opened
 from hf_faceenh.batch.work import Work
 from hf_faceenh.errors import one_line
@@ -61,7 +60,7 @@ class MakeShards(PipelineStep):
         bar = tqdm(desc=f"part {rank + 1} of {world_size}", total=total, unit="picture", disable=hidden)
         with bar, contextlib.closing(Work(run, bar)) as work:
             for shard, pictures in run.collection.shards(rank):
-                if not run.is_done(run.output.record(shard)):
+                if run.final(run.output.record(shard)) is None:
                     record = work.make(shard, pictures)
                     self.stat_update("failed", value=len(record["failed"]))
                     for name in ("pictures", "faces"):
@@ -73,10 +72,12 @@ class _ByShards:
 
     def is_rank_completed(self, rank: int) -> bool:
         run = opened(self.pipeline[0].options)
-        return run.collection.is_whole(rank, run.output.record, run.is_done)
+        return run.collection.is_whole(rank, lambda shard: run.final(run.output.record(shard)))
 
     def get_incomplete_ranks(self, ranks: Iterable[int] | None = None, skip_completed: Any = None) -> list[int]:
-        return opened(self.pipeline[0].options).left(range(self.world_size) if ranks is None else ranks)
+        run, ranks = opened(self.pipeline[0].options), range(self.world_size) if ranks is None else ranks
+        progress = {name: run.final(record) for name, record in run.output.progress().items()}
+        return [rank for rank in ranks if not run.collection.is_whole(rank, progress.get)]
 
     def mark_rank_as_completed(self, rank: int) -> None:
         """The record of its last shard has marked it."""
@@ -111,7 +112,7 @@ class LocalExecutor(_ByShards, LocalPipelineExecutor):
                     raise Stopped(f"Workers are killed {KILLED} times: is there too little memory? {GO_ON}") from error
                 say("a worker was killed; another takes its place.")
                 ranks = left
-            except Interrupted:
+            except KeyboardInterrupt:
                 for worker in multiprocessing.active_children():
                     worker.terminate()
                     worker.join()
@@ -194,9 +195,8 @@ def engine_options(name: str, words: Sequence[str]) -> dict[str, Any]:
         name: one of `ENGINES`.
         words: of the command line, that are no options of the command.
     """
-    executor = ENGINES[name].__mro__[2]
     parser = ArgumentParser(f"python -m hf_faceenh.batch --executor {name}", usage="")
-    parser.add_class_arguments(executor, skip=OURS & inspect.signature(executor).parameters.keys())
+    parser.add_class_arguments(ENGINES[name].__mro__[2], skip=OURS)
     words = [re.sub(r"^--[\w-]+", lambda option: "--" + option[0][2:].replace("-", "_"), word) for word in words]
     return parser.parse_args(words, defaults=False).as_dict()
 
@@ -222,10 +222,10 @@ def launch(options: Options, words: Sequence[str]) -> int:
     try:
         with interruptible():
             executor.run()
-    except Interrupted as interruption:
+    except KeyboardInterrupt as interruption:
         say(f"stopped by {interruption.args[0].name}. {GO_ON}")
         return 128 + interruption.args[0]
-    if options.executor == "slurm" and run.left(range(run.collection.tasks)):
+    if options.executor == "slurm" and executor.get_incomplete_ranks():
         say("submitted. Once the jobs have ended, the same command says what is there, and does the rest.")
         return 0
     return run.conclude()

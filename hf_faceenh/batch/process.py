@@ -24,10 +24,6 @@ class Stopped(OSError):
     """This process cannot go on; one line says why, and what to do then."""
 
 
-class Interrupted(BaseException):
-    """This process was asked to stop; its argument is the signal. No picture's error, so no `Exception`."""
-
-
 @contextlib.contextmanager
 def fatal(kind: type[Exception], what: str) -> Iterator[None]:
     """Makes `Stopped` of an error, with `what` before it."""
@@ -59,10 +55,10 @@ def say(text: str) -> None:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Makes `Interrupted` of the signals that ask to stop, in the main thread."""
+    """Makes `KeyboardInterrupt` of the signals that ask to stop, in the main thread. Its argument is the signal."""
 
     def interrupt(number: int, _frame: Any) -> None:
-        raise Interrupted(signal.Signals(number))
+        raise KeyboardInterrupt(signal.Signals(number))
 
     before = {kind: signal.signal(kind, interrupt) for kind in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -3,7 +3,7 @@
 import argparse
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -118,25 +118,17 @@ class Run:
 
     def _card(self, options: Mapping[str, Any]) -> str:
         """A dataset card."""
-        prefix, config = self.collection.prefix, {"config_name": "default"}
-        if options["format"] == "parquet":
-            config["data_files"] = [{"split": prefix, "path": f"data/{prefix}-*.parquet"}]
-        else:  # whose types a metadata.jsonl does not tell
-            config["data_files"] = [{"split": prefix, "path": f"data/{prefix}-*/*"}]
-            config["features"] = self.features._to_yaml_list()
+        files = f"data/{self.collection.prefix}-*" + (".parquet" if options["format"] == "parquet" else "/*")
+        config = {"config_name": "default", "data_files": [{"split": self.collection.prefix, "path": files}]}
+        config["features"] = self.features._to_yaml_list()  # a metadata.jsonl does not tell types
         data = DatasetCardData(configs=[config], task_categories=["image-to-image"], tags=["face-enhancement"])
         title = PurePosixPath(str(self.output)).name
         text = CARD.format(title=title, dataset=options["dataset"], upscale=options["upscale"])
         return f"---\n{data.to_yaml()}\n---\n\n{text}"
 
-    def is_done(self, record: dict | None) -> bool:
-        """Whether the shard that has this record, or none, need not be made."""
-        return record is not None and not (record["failed"] and self.options.retry_failed)
-
-    def left(self, tasks: Iterable[int]) -> list[int]:
-        """Those of the tasks that have shards to be made."""
-        progress, is_whole = self.output.progress(), self.collection.is_whole
-        return [task for task in tasks if not is_whole(task, progress.get, self.is_done)]
+    def final(self, record: dict | None) -> dict | None:
+        """The record of a shard; `None` if it is missing, or the shard is to be made again."""
+        return None if record and record["failed"] and self.options.retry_failed else record
 
     def conclude(self) -> int:
         """Lists the bad pictures, and says what has been made of the whole collection; the exit status. Only the last

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -156,42 +156,36 @@ class Work:
 
     def _enhance(self, pictures: Iterator[Picture], shard: Shard) -> Iterator[Picture]:
         for batch in batches(pictures, self.batch_size):
-            self._enhance_together([picture for picture in batch if picture.loaded])
+            together = [picture for picture in batch if picture.loaded]
+            if len(together) > 1:
+                with contextlib.suppress(Exception):  # then each is tried on its own
+                    self._enhance_together(*together)
             for picture in batch:
                 if not picture.wrong:
                     shard.name(picture)
-                    if not picture.loaded:
-                        self._enhance_alone(self._enhance_frames, picture)
+                    if picture.result is None:
+                        self._enhance_alone(picture)
                 if picture.remark:
                     say(f"{picture}: {picture.remark}")
                 picture.loaded = picture.content = None
                 yield picture
 
-    def _enhance_together(self, pictures: Sequence[Picture]) -> None:
-        """If one fails, each is tried on its own."""
-        if len(pictures) > 1:
-            with contextlib.suppress(Exception):
-                return self._call(pictures)
-        for picture in pictures:
-            self._enhance_alone(lambda one: self._call([one]), picture)
+    def _enhance_together(self, *pictures: Picture) -> None:
+        output = self.pipe([picture.loaded for picture in pictures], output_type="deep", **self.options)
+        for picture, image, faces in zip(pictures, output.images, output.faces, strict=True):
+            picture.result, picture.faces = image, [described(face) for face in faces]
 
-    def _enhance_alone(self, function: Callable[[Picture], None], picture: Picture) -> None:
-        """It is to blame for its failure only if a small one does not fail too, for want of memory or as the GPU has
-        crashed.
+    def _enhance_alone(self, picture: Picture) -> None:
+        """It is to blame if it fails, unless a small one fails too: memory is short, or the GPU has crashed.
 
         Raises:
-            Stopped: where that fails.
+            Stopped: where that one fails.
         """
-        self._attempt(function, picture, "Enhancing failed")
+        self._attempt(self._enhance_together if picture.loaded else self._enhance_frames, picture, "Enhancing failed")
         if picture.wrong:
             too_large = picture.wrong.startswith(TOO_LARGE)
             with fatal(Exception, "There is too little memory" if too_large else "Nothing can be enhanced"):
                 self.pipe([self.processor.load(SMALL)], **self.options)
-
-    def _call(self, pictures: Sequence[Picture]) -> None:
-        output = self.pipe([picture.loaded for picture in pictures], output_type="deep", **self.options)
-        for picture, image, faces in zip(pictures, output.images, output.faces, strict=True):
-            picture.result, picture.faces = image, [described(face) for face in faces]
 
     def _enhance_frames(self, picture: Picture) -> None:
         job = Job(picture.source, picture.file, compare=None, faces=None, keep_format=True)
