@@ -145,12 +145,8 @@ class Collection:
         return None if self.is_stream else len(self._part(task))
 
     def is_whole(self, task: int, record: Callable[[str], dict | None]) -> bool:
-        """Whether all shards of a task are whole.
-
-        Args:
-            task: its number.
-            record: gives the record of a whole shard by its name, and `None` for one that is to be made.
-        """
+        """Whether all shards of a task are whole. `record` gives the record of a whole shard by its name, and `None`
+        for one that is to be made."""
         records = (record(self._shard(task, number)) for number in itertools.count())
         return any(one["last"] for one in itertools.takewhile(bool, records))
 

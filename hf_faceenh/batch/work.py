@@ -117,15 +117,10 @@ class Work:
         return shard.record
 
     def _attempt(self, function: Callable[[Picture], None], picture: Picture, what: str | None = None) -> Picture:
-        """Calls a function for a picture, unless something is wrong with it. If it fails, the picture knows why.
-
-        Args:
-            function: of the picture.
-            picture: is returned.
-            what: has failed where the picture is not to blame; by default its name.
+        """Calls a function for a picture with which nothing is wrong so far. If it fails, the picture knows why.
 
         Raises:
-            Stopped: where something else than the picture is wrong.
+            Stopped: where something else is wrong; it says so of `what`.
         """
         try:
             if not picture.wrong:
