@@ -712,7 +712,7 @@ def test_jobs_need_the_hub(refusal, folder):
 def test_jobs_make_the_shards(run, folder, quick, tmp_path, monkeypatch):
     """With Jobs that are done at once, here."""
     words = ["--dataset", str(folder), "--output", str(tmp_path / "out"), *written(quick)]
-    options = engines.Options(**vars(batch_parser().parse_args(words)))
+    options = vars(batch_parser().parse_args(words))
     begun = []
 
     def run_uv_job(script, script_args, env, **options):
@@ -727,7 +727,7 @@ def test_jobs_make_the_shards(run, folder, quick, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.inspect_job", lambda **_: done)
     words = ["--flavor", "a10g-small", "--tasks-per-job", "2", "--poll-interval", "0"]
     chosen = engines.engine_options("jobs", words) | {"logging_dir": "memory://logs", "token": "a token"}
-    run = engines.opened(options)
+    run = engines.opened(**options)
     run.settle()
     engines.JobsExecutor([engines.MakeShards(options)], run.collection.tasks, **chosen).run()
     assert begun == ["a10g-small"] * 2 and run.conclude() == 0

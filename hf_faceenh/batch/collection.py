@@ -18,6 +18,7 @@ from PIL import Image as PillowImage
 from hf_faceenh.batch.process import fatal
 from hf_faceenh.learning.data import load_pictures, picture_column
 from hf_faceenh.pictures import ImageInfo, LoadedImage
+from hf_faceenh.pictures.frames import Frames
 
 
 @dataclass(slots=True)
@@ -28,9 +29,9 @@ class Picture:
         index: its number in the dataset, or in its file of a stream.
         name: of its file, below the dataset's folder where there is one; `None` if it has no name.
         fields: the other columns, each an array of one cell.
-        content: the encoded picture, where the dataset holds it.
-        path: of its file, where the dataset says.
-        pixels: of it, as its header says; 0 where that cannot be read.
+        source: the encoded picture, or where it is; `None` where the dataset has none.
+        frames: of the picture, which are decoded as they are asked for.
+        pixels: of all frames, as the header says.
         info: of the picture, or of its first frame.
         loaded: until it is enhanced; `None` where there are several frames, which are loaded one by one.
         result: until it is saved.
@@ -44,8 +45,8 @@ class Picture:
     index: int
     name: str | None
     fields: dict[str, pa.ChunkedArray]
-    content: bytes | None
-    path: str | None
+    source: bytes | str | None
+    frames: Frames | None = None
     pixels: int = 0
     info: ImageInfo | None = None
     loaded: LoadedImage | None = None
@@ -58,11 +59,6 @@ class Picture:
 
     def __str__(self) -> str:
         return self.name or f"picture {self.index}"
-
-    @property
-    def source(self) -> bytes | str:
-        """What to read it from."""
-        return self.path if self.content is None else self.content
 
 
 class Collection:
@@ -130,7 +126,7 @@ class Collection:
                 # A copy: a slice would keep the pictures of its whole batch in memory.
                 fields = {name: row[name].take([0]) for name in row.column_names if name != self.column}
                 name, last = self._name(cell["path"]), following is None
-                yield Picture(index, name, fields, cell["bytes"], cell["path"], last=last)
+                yield Picture(index, name, fields, cell["bytes"] or cell["path"], last=last)
 
     def _name(self, path: str | None) -> str | None:
         if not path:

@@ -4,6 +4,7 @@ A task of the engine is one shard of a table, or one file of a stream. It is com
 with their records, whichever run, engine or process has put them there.
 """
 
+import argparse
 import contextlib
 import multiprocessing
 import os
@@ -24,7 +25,7 @@ from tqdm import tqdm
 
 from hf_faceenh.batch.output import Folder, open_output
 from hf_faceenh.batch.process import GO_ON, Stopped, interruptible, launched, say
-from hf_faceenh.batch.run import Options, Run, opened
+from hf_faceenh.batch.run import Run, opened
 from hf_faceenh.batch.work import Work
 from hf_faceenh.errors import one_line
 from hf_faceenh.loading import check_installed
@@ -44,7 +45,7 @@ class MakeShards(PipelineStep):
 
     name, type = "hf-faceenh", "🖼 - ENHANCER"
 
-    def __init__(self, options: Options):
+    def __init__(self, options: dict[str, Any]):
         super().__init__()
         self.options = options
 
@@ -54,7 +55,7 @@ class MakeShards(PipelineStep):
         Raises:
             Stopped: as `Work.make`.
         """
-        run = opened(self.options)
+        run = opened(**self.options)
         self.stats = Stats(str(self))  # of this task alone
         total, hidden = run.collection.size(rank), launched().local_rank > 0
         bar = tqdm(desc=f"part {rank + 1} of {world_size}", total=total, unit="picture", disable=hidden)
@@ -71,11 +72,11 @@ class _ByShards:
     """What an executor takes for a task that is completed: one whose shards are whole."""
 
     def is_rank_completed(self, rank: int) -> bool:
-        run = opened(self.pipeline[0].options)
+        run = opened(**self.pipeline[0].options)
         return run.collection.is_whole(rank, lambda shard: run.final(run.output.record(shard)))
 
     def get_incomplete_ranks(self, ranks: Iterable[int] | None = None, skip_completed: Any = None) -> list[int]:
-        run, ranks = opened(self.pipeline[0].options), range(self.world_size) if ranks is None else ranks
+        run, ranks = opened(**self.pipeline[0].options), range(self.world_size) if ranks is None else ranks
         progress = {name: run.final(record) for name, record in run.output.progress().items()}
         return [rank for rank in ranks if not run.collection.is_whole(rank, progress.get)]
 
@@ -201,31 +202,31 @@ def engine_options(name: str, words: Sequence[str]) -> dict[str, Any]:
     return parser.parse_args(words, defaults=False).as_dict()
 
 
-def launch(options: Options, words: Sequence[str]) -> int:
+def launch(args: argparse.Namespace, words: Sequence[str]) -> int:
     """Has the run made, or this process's part of it; returns the exit status.
 
     Args:
-        options: of the command line.
+        args: options of the command line.
         words: the rest of it, the engine's own options.
 
     Raises:
         ValueError, OSError: in one line, for options or data that do not fit, and what kept the work from being done.
     """
-    chosen = engine_options(options.executor, words)
-    places = {name: _everywhere(getattr(options, name)) for name in ("dataset", "model", "super_resolver")}
-    options = Options(**vars(options) | places | {"output": str(open_output(options.output, options.private))})
+    chosen = engine_options(args.executor, words)
+    places = {name: _everywhere(getattr(args, name)) for name in ("dataset", "model", "super_resolver")}
+    options = vars(args) | places | {"output": str(open_output(args.output, args.private))}
     opened.cache_clear()
-    run = opened(options)
+    run = opened(**options)
     chosen = _defaults(run) | chosen
     run.settle()
-    executor = ENGINES[options.executor](pipeline=[MakeShards(options)], tasks=run.collection.tasks, **chosen)
+    executor = ENGINES[args.executor](pipeline=[MakeShards(options)], tasks=run.collection.tasks, **chosen)
     try:
         with interruptible():
             executor.run()
     except KeyboardInterrupt as interruption:
         say(f"stopped by {interruption.args[0].name}. {GO_ON}")
         return 128 + interruption.args[0]
-    if options.executor == "slurm" and executor.get_incomplete_ranks():
+    if args.executor == "slurm" and executor.get_incomplete_ranks():
         say("submitted. Once the jobs have ended, the same command says what is there, and does the rest.")
         return 0
     return run.conclude()

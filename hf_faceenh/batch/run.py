@@ -47,19 +47,6 @@ prove nothing.
 """
 
 
-class Options(argparse.Namespace):
-    """Those of the command line."""
-
-    def __hash__(self) -> int:
-        return hash(tuple(sorted(vars(self).items())))
-
-
-@lru_cache(maxsize=1)
-def opened(options: Options) -> "Run":
-    """The run of a command line; a process opens it once."""
-    return Run(options)
-
-
 class Run:
     """What a process opens once for all its tasks.
 
@@ -67,8 +54,8 @@ class Run:
         options: of the command line.
     """
 
-    def __init__(self, options: Options):
-        self.options = options
+    def __init__(self, **options: Any):
+        self.options = options = argparse.Namespace(**options)
         disable_progress_bars()  # of up- and downloads
         if launched().rank:
             datasets.disable_progress_bars()
@@ -148,6 +135,9 @@ class Run:
         listed = f" (see {self.output}/failed.jsonl; --retry-failed tries them again)" if failures else ""
         say(f"complete: {pictures} pictures with {faces} enhanced faces, {len(failures)} failed{listed}")
         return 1 if failures else 0
+
+
+opened = lru_cache(maxsize=1)(Run)
 
 
 def _check_same(output: str, known: Mapping[str, Any], options: Mapping[str, Any]) -> None:

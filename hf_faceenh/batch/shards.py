@@ -60,7 +60,7 @@ class Shard:
         """Adds a picture that was saved in its file, or lists a bad one, without telling a path of this machine."""
         self.record["last"] = picture.last
         if picture.wrong:
-            reason = picture.wrong.replace(f"{self.folder}{os.sep}", "").replace(picture.path or "\0", str(picture))
+            reason = picture.wrong.replace(f"{self.folder}{os.sep}", "")
             self.record["failed"].append({"index": picture.index, "name": picture.name, "reason": reason})
             return
         added = {"source_index": picture.index, "source_name": picture.name, "faces": picture.faces}

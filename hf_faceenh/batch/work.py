@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -22,7 +21,6 @@ from hf_faceenh.batch.shards import SHARDS, Shard
 from hf_faceenh.commands import pipeline_options, saving_options
 from hf_faceenh.errors import one_line
 from hf_faceenh.jobs import described, enhance_one, result_size
-from hf_faceenh.learning.data import size_in_header
 from hf_faceenh.pictures.writing import kept_format
 from hf_faceenh.planning import Job
 from hf_faceenh.window import DECODED
@@ -131,21 +129,21 @@ class Work:
                 raise Stopped(f"{what or picture}: {one_line(error)} {GO_ON}") from error
             if fault is faults.Fault.PROGRAM:  # the task's log gets what is needed to mend it
                 logger.opt(exception=error).debug("A picture has failed.")
-            picture.wrong = (TOO_LARGE if too_large else "") + faults.described(error)
+            reason, source = faults.described(error), picture.source
+            reason = reason.replace(source, str(picture)) if isinstance(source, str) else reason
+            picture.wrong = TOO_LARGE + reason if too_large else reason
         return picture
 
     def _fetch(self, picture: Picture) -> None:
-        if picture.content is None:
-            picture.content = _content(picture.path)
-        encoded = {"bytes": picture.content, "path": picture.path}
-        picture.pixels = math.prod(size_in_header(encoded, self.processor.limits) or (0,))
+        picture.source = _nearer(picture.source)
+        picture.frames = self.processor.load_frames(picture.source)
+        picture.pixels = picture.frames.pixels
 
     def _decode(self, picture: Picture) -> None:
-        frames = self.processor.load_frames(picture.source)
-        first = next(iter(frames))
-        if len(frames) == 1:
+        first = next(iter(picture.frames))
+        if len(picture.frames) == 1:
             size = result_size(self.pipe, first, self.options["upscale"], self.options["aligned"])
-            self.processor.check(picture.path or "The picture", size, first.info, kept_format(first.info))
+            self.processor.check(str(picture), size, first.info, kept_format(first.info))
             picture.loaded, picture.remark = first, first.remark
         picture.info = first.info
 
@@ -162,7 +160,7 @@ class Work:
                         self._enhance_alone(picture)
                 if picture.remark:
                     say(f"{picture}: {picture.remark}")
-                picture.loaded = picture.content = None
+                picture.source = picture.frames = picture.loaded = None
                 yield picture
 
     def _enhance_together(self, *pictures: Picture) -> None:
@@ -194,21 +192,21 @@ class Work:
             picture.result = None
 
 
-def _content(url: str | None) -> bytes | None:
-    """A file that is not on this machine, or in an archive; `None` for another.
+def _nearer(source: bytes | str | None) -> bytes | str:
+    """The content of a file that is not on this machine, or in an archive; another source as it is.
 
     Raises:
         ValueError: where there is none.
         ConnectionError: where it cannot be reached.
     """
-    if url is None:
+    if source is None:
         raise ValueError("The dataset has no picture here.")
-    if "://" not in url:
-        return None
+    if isinstance(source, bytes) or "://" not in source:
+        return source
     try:
-        with fsspec.open(url, "rb") as file:
+        with fsspec.open(source, "rb") as file:
             return file.read()
     except FileNotFoundError:
-        raise ValueError(f"There is no {url}.") from None
+        raise ValueError(f"There is no {source}.") from None
     except Exception as error:  # of any network library
-        raise ConnectionError(f"{url} cannot be read: {one_line(error)}") from error
+        raise ConnectionError(f"{source} cannot be read: {one_line(error)}") from error
