@@ -60,9 +60,7 @@ def interruptible() -> Iterator[None]:
     def interrupt(number: int, _frame: Any) -> None:
         raise KeyboardInterrupt(signal.Signals(number))
 
-    before = {kind: signal.signal(kind, interrupt) for kind in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with contextlib.ExitStack() as stack:
+        for kind in (signal.SIGTERM, signal.SIGINT):
+            stack.callback(signal.signal, kind, signal.signal(kind, interrupt))
         yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)

@@ -29,8 +29,8 @@ ROW_GROUP = 2**26  # bytes of pictures after which a Parquet file gets a new row
 class Shard:
     """A shard in the making: names its pictures, collects them in a folder, and lists the bad ones.
 
-    Subclasses know a format: `_append` takes a picture's file and the other columns, each an array of one cell, and
-    `_close` gives the file or folder that they became.
+    Subclasses know a format: `_append` takes a picture, saved in its file, and the added columns; `_close` gives the
+    file or folder that the pictures became.
 
     Args:
         staging: a folder for this shard alone.
@@ -64,8 +64,7 @@ class Shard:
             self.record["failed"].append({"index": picture.index, "name": picture.name, "reason": reason})
             return
         added = {"source_index": picture.index, "source_name": picture.name, "faces": picture.faces}
-        cells = {column.name: pa.array([added[column.name]], column.type) for column in ADDED.arrow_schema}
-        self._append(picture.fields | cells, picture.file)
+        self._append(picture, added)
         self.record["pictures"] += 1
         self.record["faces"] += sum(face["left_alone"] is None for face in picture.faces)
 
@@ -85,14 +84,13 @@ class ParquetShard(Shard):
         stream = pa.OSFile(os.fspath(self._file), "wb")
         self._writer = ParquetWriter(stream=stream, features=features, embed_local_files=True)
 
-    def _append(self, fields: dict[str, pa.Array], picture: Path) -> None:
-        cell = pa.array([{"bytes": picture.read_bytes(), "path": picture.name}], Image().pa_type)
-        picture.unlink()
-        row = pa.table(fields | {self.column: cell})
-        self._writer.write_row(row)
-        self._size += row.nbytes
+    def _append(self, picture: Picture, added: dict[str, Any]) -> None:
+        cell = {"bytes": picture.file.read_bytes(), "path": picture.file.name}
+        picture.file.unlink()
+        self._writer.write(picture.fields | added | {self.column: cell})
+        self._size += len(cell["bytes"])
         if self._size >= ROW_GROUP:
-            self._writer.write_rows_on_file()
+            self._writer.write_examples_on_file()
             self._size = 0
 
     def _close(self) -> Path:
@@ -103,9 +101,9 @@ class ParquetShard(Shard):
 class FolderShard(Shard):
     """A folder of pictures with a metadata.jsonl."""
 
-    def _append(self, fields: dict[str, pa.Array], picture: Path) -> None:
+    def _append(self, picture: Picture, added: dict[str, Any]) -> None:
         key = "file_name" if self.column == "image" else f"{self.column}_file_name"  # which `imagefolder` renames
-        values = {key: picture.name} | {name: cell[0].as_py() for name, cell in fields.items()}
+        values = {key: picture.file.name} | {name: cell[0].as_py() for name, cell in picture.fields.items()} | added
         for name, kind in self.features.items():
             if isinstance(kind, ClassLabel) and values[name] is not None:
                 values[name] = kind.int2str(values[name])
