@@ -12,12 +12,11 @@ import re
 import signal
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datatrove.executor import JobsPipelineExecutor, LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
-from datatrove.pipeline.base import PipelineStep
-from datatrove.utils.stats import Stats
 from jsonargparse import ArgumentParser
 from loguru import logger
 from torch.multiprocessing import ProcessExitedException, spawn
@@ -36,36 +35,29 @@ OURS = {"pipeline", "tasks", "depends", "skip_completed", "job_id_retriever", "n
 OURS |= {"start_method", "local_tasks", "local_rank_offset"}
 
 
-class MakeShards(PipelineStep):
+@dataclass
+class MakeShards:
     """The only step of the pipeline: a task's shards.
 
     Args:
         options: of the command line, with paths that hold on every machine.
     """
 
-    name, type = "hf-faceenh", "🖼 - ENHANCER"
+    options: dict[str, Any]
 
-    def __init__(self, options: dict[str, Any]):
-        super().__init__()
-        self.options = options
-
-    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
-        """Makes the shards of the task `rank`; their counts become the engine's statistics.
+    def __call__(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
+        """Makes the shards of the task `rank`.
 
         Raises:
             Stopped: as `Work.make`.
         """
         run = opened(**self.options)
-        self.stats = Stats(str(self))  # of this task alone
         total, hidden = run.collection.size(rank), launched().local_rank > 0
         bar = tqdm(desc=f"part {rank + 1} of {world_size}", total=total, unit="picture", disable=hidden)
         with bar, contextlib.closing(Work(run, bar)) as work:
             for shard, pictures in run.collection.shards(rank):
                 if run.final(run.output.record(shard)) is None:
-                    record = work.make(shard, pictures)
-                    self.stat_update("failed", value=len(record["failed"]))
-                    for name in ("pictures", "faces"):
-                        self.stat_update(name, value=record[name])
+                    work.make(shard, pictures)
 
 
 class _ByShards:
@@ -76,8 +68,9 @@ class _ByShards:
         return run.collection.is_whole(rank, lambda shard: run.final(run.output.record(shard)))
 
     def get_incomplete_ranks(self, ranks: Iterable[int] | None = None, skip_completed: Any = None) -> list[int]:
-        run, ranks = opened(**self.pipeline[0].options), range(self.world_size) if ranks is None else ranks
+        run = opened(**self.pipeline[0].options)
         progress = {name: run.final(record) for name, record in run.output.progress().items()}
+        ranks = range(self.world_size) if ranks is None else ranks
         return [rank for rank in ranks if not run.collection.is_whole(rank, progress.get)]
 
     def mark_rank_as_completed(self, rank: int) -> None:
@@ -183,7 +176,7 @@ class JobsExecutor(_ByShards, JobsPipelineExecutor):
     """As Jobs of Hugging Face."""
 
     def _merge_stats(self) -> None:
-        """The records of the shards have the counts; a task that another engine has done has no others."""
+        """The records of the shards have all counts, and a task that another engine has done has no others."""
 
 
 ENGINES = {"local": LocalExecutor, "slurm": SlurmExecutor, "ray": RayExecutor, "jobs": JobsExecutor}

@@ -23,7 +23,7 @@ FACE = {
 }  # fmt: skip
 # The columns that are added to those of the dataset.
 ADDED = Features(source_index=Value("int64"), source_name=TEXT, faces=List(FACE))
-ROW_GROUP = 2**26  # bytes of pictures after which a Parquet file gets a new row group
+ROW_GROUP = 2**26  # bytes after which a Parquet file gets a new row group
 
 
 class Shard:
@@ -63,8 +63,7 @@ class Shard:
             reason = picture.wrong.replace(f"{self.folder}{os.sep}", "")
             self.record["failed"].append({"index": picture.index, "name": picture.name, "reason": reason})
             return
-        added = {"source_index": picture.index, "source_name": picture.name, "faces": picture.faces}
-        self._append(picture, added)
+        self._append(picture, {"source_index": picture.index, "source_name": picture.name, "faces": picture.faces})
         self.record["pictures"] += 1
         self.record["faces"] += sum(face["left_alone"] is None for face in picture.faces)
 
@@ -88,7 +87,7 @@ class ParquetShard(Shard):
         cell = {"bytes": picture.file.read_bytes(), "path": picture.file.name}
         picture.file.unlink()
         self._writer.write(picture.fields | added | {self.column: cell})
-        self._size += len(cell["bytes"])
+        self._size += len(cell["bytes"]) + sum(field.nbytes for field in picture.fields.values())
         if self._size >= ROW_GROUP:
             self._writer.write_examples_on_file()
             self._size = 0

@@ -87,15 +87,12 @@ class Work:
         for pool in (self.reading, self.coding):
             pool.shutdown(cancel_futures=True)
 
-    def make(self, name: str, pictures: Iterator[Picture]) -> dict[str, Any]:
+    def make(self, name: str, pictures: Iterator[Picture]) -> None:
         """Makes a shard and publishes it.
 
         Args:
             name: of the shard.
             pictures: of the shard.
-
-        Returns:
-            its record.
 
         Raises:
             Stopped: for a fault of the environment that did not pass.
@@ -112,7 +109,6 @@ class Work:
                 shard.add(picture)
                 self.bar.update()
             patiently(self.run.output.publish, name, shard.finish(), shard.record)
-        return shard.record
 
     def _attempt(self, function: Callable[[Picture], None], picture: Picture, what: str | None = None) -> Picture:
         """Calls a function for a picture with which nothing is wrong so far. If it fails, the picture knows why.
