@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 import torch
 from accelerate.utils import parse_flag_from_env
-from huggingface_hub import DatasetCardData
+from huggingface_hub import DatasetCard, DatasetCardData
 from huggingface_hub.utils import disable_progress_bars
 
 from hf_faceenh.allocator import keep_freed_memory
@@ -21,30 +21,13 @@ from hf_faceenh.batch.process import launched, say
 from hf_faceenh.batch.shards import output_features
 from hf_faceenh.commands import model_options
 from hf_faceenh.loading import load_pipeline
+from hf_faceenh.model_card import REPOSITORY
 from hf_faceenh.onnx.networks import OnnxNetwork
 from hf_faceenh.pipeline import FaceEnhancePipeline
 from hf_faceenh.provenance import public_name
 
 # The options that decide nothing of what is written.
 UNDECIDING = {"accept_license", "batch_size", "executor", "num_workers", "output", "private", "retry_failed"}
-CARD = """\
-# {title}
-
-The pictures of {dataset} with their faces enhanced by hf-faceenh (`--upscale {upscale}`).
-
-Columns beside those of the source:
-
-- `source_index`, `source_name`: which picture of the source it was, counted from 0; those of a stream are counted in
-  each of its files anew, whose number is the first in the shard's name.
-- `faces`: of every face `box` (x1, y1, x2, y2) and `landmarks` (five points) in px of the source, the detector's
-  `score`, `size` of the aligned crop in px of the source, `detail`: the side at which all that it
-  shows would fit, `left_alone`: why it was not enhanced, if it was not,
-  `strength`, `held_back`: why that is less than was asked for, if it is, and `identity_distance`: how different a face
-  recognizer finds the result's face from the source's, 0 being no difference, with `likeness`: the same in words.
-
-What is gone from the pixels of a degraded photograph is guessed, not recovered: the results do not identify anyone and
-prove nothing.
-"""
 
 
 class Run:
@@ -109,9 +92,8 @@ class Run:
         config = {"config_name": "default", "data_files": [{"split": self.collection.prefix, "path": files}]}
         config["features"] = self.features._to_yaml_list()  # a metadata.jsonl does not tell types
         data = DatasetCardData(configs=[config], task_categories=["image-to-image"], tags=["face-enhancement"])
-        title = PurePosixPath(str(self.output)).name
-        text = CARD.format(title=title, dataset=options["dataset"], upscale=options["upscale"])
-        return f"---\n{data.to_yaml()}\n---\n\n{text}"
+        title, template = PurePosixPath(str(self.output)).name, REPOSITORY / "dataset_card.md"
+        return str(DatasetCard.from_template(data, template_path=template, title=title, options=options))
 
     def final(self, record: dict | None) -> dict | None:
         """The record of a shard; `None` if it is missing, or the shard is to be made again."""
