@@ -88,11 +88,7 @@ class Work:
             pool.shutdown(cancel_futures=True)
 
     def make(self, name: str, pictures: Iterator[Picture]) -> None:
-        """Makes a shard and publishes it.
-
-        Args:
-            name: of the shard.
-            pictures: of the shard.
+        """Makes the shard of a name from its pictures, and publishes it.
 
         Raises:
             Stopped: for a fault of the environment that did not pass.
