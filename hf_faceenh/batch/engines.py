@@ -210,9 +210,8 @@ def launch(args: argparse.Namespace, words: Sequence[str]) -> int:
     options = vars(args) | places | {"output": str(open_output(args.output, args.private))}
     opened.cache_clear()
     run = opened(**options)
-    chosen = _defaults(run) | chosen
+    executor = ENGINES[args.executor]([MakeShards(options)], run.collection.tasks, **_defaults(run) | chosen)
     run.settle()
-    executor = ENGINES[args.executor](pipeline=[MakeShards(options)], tasks=run.collection.tasks, **chosen)
     try:
         with interruptible():
             executor.run()
@@ -227,9 +226,8 @@ def launch(args: argparse.Namespace, words: Sequence[str]) -> int:
 
 def _everywhere(name: str | None) -> str | None:
     """A path as every process finds it, in whichever folder it starts; a name on the Hub as it is."""
-    if name is None or not ("*" in name or Path(name).expanduser().exists()):
-        return name
-    return str(Path(name).expanduser().absolute())
+    path = Path(name or "").expanduser()
+    return str(path.absolute()) if name and ("*" in name or path.exists()) else name
 
 
 def _defaults(run: Run) -> dict[str, Any]:
