@@ -407,6 +407,16 @@ def test_streams(run, crops, tmp_path, world_size):
     assert sources() == expected
 
 
+def test_a_file_of_a_stream_may_be_empty(run, crops, tmp_path):
+    parquet(tmp_path / "in" / "0.parquet", crops[:3])
+    parquet(tmp_path / "in" / "1.parquet", [])
+    for _ in range(2):
+        status, err = run("--dataset", "in", "--output", "out", "--streaming")
+        assert status == 0 and "complete: 3 pictures" in err
+    assert json.loads(Path("out/progress/train-00001-00000.json").read_text())["data"] is None
+    assert {file.name for file in Path("out/data").iterdir()} == {f"train-00000-0000{n}.parquet" for n in range(2)}
+
+
 @pytest.mark.parametrize(("kind", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_it_after_the_batch(run, folder, tmp_path, monkeypatch, kind, status):
     call, calls = FaceEnhancePipeline.__call__, []
@@ -505,6 +515,18 @@ def test_memory_that_is_short_for_all_blames_none(run, folder, monkeypatch):
         patch.setattr(FaceEnhancePipeline, "__call__", without_memory)
         status, err = run("--dataset", "in", "--output", "out")
     assert status == 1 and "There is too little memory: CUDA out of memory." in err.splitlines()[-1]
+    assert not Path("out/progress").exists()
+    assert run("--dataset", "in", "--output", "out")[0] == 0
+
+
+def test_a_gpu_that_has_crashed_blames_none(run, folder, monkeypatch):
+    def crashed(*_, **__):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FaceEnhancePipeline, "__call__", crashed)
+        status, err = run("--dataset", "in", "--output", "out")
+    assert status == 1 and "Nothing can be enhanced: CUDA error: an illegal" in err.splitlines()[-1]
     assert not Path("out/progress").exists()
     assert run("--dataset", "in", "--output", "out")[0] == 0
 
@@ -712,7 +734,7 @@ def test_jobs_need_the_hub(refusal, folder):
 def test_jobs_make_the_shards(run, folder, quick, tmp_path, monkeypatch):
     """With Jobs that are done at once, here."""
     words = ["--dataset", str(folder), "--output", str(tmp_path / "out"), *written(quick)]
-    options = engines.Options(**vars(batch_parser().parse_args(words)))
+    options = vars(batch_parser().parse_args(words))
     begun = []
 
     def run_uv_job(script, script_args, env, **options):
@@ -727,7 +749,7 @@ def test_jobs_make_the_shards(run, folder, quick, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.inspect_job", lambda **_: done)
     words = ["--flavor", "a10g-small", "--tasks-per-job", "2", "--poll-interval", "0"]
     chosen = engines.engine_options("jobs", words) | {"logging_dir": "memory://logs", "token": "a token"}
-    run = engines.opened(options)
+    run = engines.opened(**options)
     run.settle()
     engines.JobsExecutor([engines.MakeShards(options)], run.collection.tasks, **chosen).run()
     assert begun == ["a10g-small"] * 2 and run.conclude() == 0

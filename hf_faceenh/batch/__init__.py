@@ -14,7 +14,7 @@ In the output:
     data/           the shards: Parquet files, or folders of pictures, each with a metadata.jsonl
     progress/       for each shard its counts and bad pictures, written last: a shard without this is made again
     failed.jsonl    the bad pictures of all shards; empty if there are none
-    logs/           datatrove's: what every task has said and counted
+    logs/           datatrove's: what every task has said
 
 Several machines need a folder that they share, or a repository on the Hugging Face Hub.
 """

@@ -3,15 +3,7 @@
 import argparse
 import sys
 
-from hf_faceenh.commands import (
-    Parser,
-    add_backend_option,
-    add_model_options,
-    add_pipeline_options,
-    add_saving_options,
-    number,
-    quietly,
-)
+from hf_faceenh import commands
 from hf_faceenh.loading import check_installed
 
 EXTRA = "datasets datatrove fsspec jsonargparse loguru pyarrow".split()
@@ -27,7 +19,7 @@ On the GPUs of one machine also: accelerate launch -m hf_faceenh.batch ...
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
+    parser = commands.Parser(
         "python -m hf_faceenh.batch",
         description="Enhance a whole collection of photographs, shard by shard. Started again, it goes on.",
         epilog=ENGINES,
@@ -44,27 +36,27 @@ def _parser() -> argparse.ArgumentParser:
     shards = "what a shard is: a Parquet file (parquet), or a folder of pictures with a metadata.jsonl (imagefolder)"
     add("--format", default="parquet", choices=("parquet", "imagefolder"), help=shards)
     size = "pictures in a shard (1000): a process that was stopped does at most that many again"
-    add("--shard-size", type=number(int, 1), default=1000, metavar="N", help=size)
+    add("--shard-size", type=commands.number(int, 1), default=1000, metavar="N", help=size)
     add("--private", action="store_true", help="make a private repository")
-    add_model_options(parser)
-    add_pipeline_options(parser)
-    add_saving_options(parser)
+    commands.add_model_options(parser)
+    commands.add_pipeline_options(parser)
+    commands.add_saving_options(parser)
     add("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
-    add_backend_option(parser)
+    commands.add_backend_option(parser)
     at_once = "pictures that are enhanced at once (8); fewer need less memory"
-    add("--batch-size", type=number(int, 1), default=8, metavar="N", help=at_once)
+    add("--batch-size", type=commands.number(int, 1), default=8, metavar="N", help=at_once)
     engines = "who runs it: processes of this machine (local), a cluster (slurm, ray), Jobs of Hugging Face (jobs)"
     add("--executor", default="local", choices=("local", "slurm", "ray", "jobs"), help=engines)
     add("--retry-failed", action="store_true", help="also make the shards again that have bad pictures")
     workers = "threads of each process that decode and encode pictures (4)"
-    add("--num-workers", type=number(int, 1), default=4, metavar="N", help=workers)
+    add("--num-workers", type=commands.number(int, 1), default=4, metavar="N", help=workers)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Has the run made, or this process's part of it; returns the exit status."""
     args, words = _parser().parse_known_args(argv)
-    return quietly(lambda: _run(args, words))
+    return commands.quietly(lambda: _run(args, words))
 
 
 def _run(args: argparse.Namespace, words: list[str]) -> int:

@@ -4,7 +4,7 @@ import itertools
 import re
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,6 +18,7 @@ from PIL import Image as PillowImage
 from hf_faceenh.batch.process import fatal
 from hf_faceenh.learning.data import load_pictures, picture_column
 from hf_faceenh.pictures import ImageInfo, LoadedImage
+from hf_faceenh.pictures.frames import Frames
 
 
 @dataclass(slots=True)
@@ -28,9 +29,9 @@ class Picture:
         index: its number in the dataset, or in its file of a stream.
         name: of its file, below the dataset's folder where there is one; `None` if it has no name.
         fields: the other columns, each an array of one cell.
-        content: the encoded picture, where the dataset holds it.
-        path: of its file, where the dataset says.
-        pixels: of it, as its header says; 0 where that cannot be read.
+        source: the encoded picture, or where it is; `None` where the dataset has none.
+        frames: of the picture, which are decoded as they are asked for.
+        pixels: of all frames, as the header says.
         info: of the picture, or of its first frame.
         loaded: until it is enhanced; `None` where there are several frames, which are loaded one by one.
         result: until it is saved.
@@ -44,8 +45,8 @@ class Picture:
     index: int
     name: str | None
     fields: dict[str, pa.ChunkedArray]
-    content: bytes | None
-    path: str | None
+    source: bytes | str | None
+    frames: Frames | None = None
     pixels: int = 0
     info: ImageInfo | None = None
     loaded: LoadedImage | None = None
@@ -94,40 +95,22 @@ class Collection:
         root = Path(name).expanduser().resolve()
         self.root = root if root.is_dir() else None
 
-    def _names(self, task: int) -> Iterator[str]:
-        """Of a task's shards: the only one, e.g. "train-00003-of-00007"; of a stream "train-00000-00003", its file and
-        the shard in it, and so on, for nobody knows where they end."""
-        if self.is_stream:
-            return (f"{self.prefix}-{task:05d}-{number:05d}" for number in itertools.count())
-        return iter([f"{self.prefix}-{task:05d}-of-{self.tasks:05d}"])
-
-    def shards(self, task: int, record: Callable[[str], Mapping | None]) -> Iterator[tuple[str, Iterator[Picture]]]:
-        """The shards of a task that have still to be made: their names, and their pictures, which are read as they are
-        asked for.
-
-        Args:
-            task: its number.
-            record: gives the record of a whole shard by its name, and `None` for one that is to be made.
-        """
+    def shards(self, task: int) -> Iterator[tuple[str, Iterator[Picture]]]:
+        """The shards of a task: their names, and their pictures, which are read as they are asked for. The others are
+        passed over."""
         pictures = self._pictures(task)
-        following = next(pictures, None)
-
-        def read() -> Iterator[Picture]:
-            nonlocal following
-            for _ in range(self.shard_size):
-                if following is None:
-                    return
-                picture, following = following, next(pictures, None)
-                picture.last = following is None
-                yield picture
-
-        for name in self._names(task):
-            if record(name) is None:
-                yield name, read()
-            else:
-                deque(read(), maxlen=0)  # passes over them
-            if following is None:
+        for number in itertools.count():
+            first = list(itertools.islice(pictures, 1))
+            if number and not first:
                 return
+            shard = itertools.chain(first, itertools.islice(pictures, self.shard_size - 1))
+            yield self._shard(task, number), shard
+            deque(shard, maxlen=0)
+
+    def _shard(self, task: int, number: int) -> str:
+        """Names a task's only shard, e.g. "train-00003-of-00007"; or one of the shards of a stream's file, of which
+        nobody knows how many there are, e.g. "train-00003-00000"."""
+        return f"{self.prefix}-{task:05d}-" + (f"{number:05d}" if self.is_stream else f"of-{self.tasks:05d}")
 
     def _part(self, task: int) -> Dataset | IterableDataset:
         if self.is_stream:
@@ -136,12 +119,14 @@ class Collection:
         return self.dataset.select(range(first, min(first + self.shard_size, len(self.dataset))))
 
     def _pictures(self, task: int) -> Iterator[Picture]:
+        rows = itertools.pairwise(itertools.chain(self._part(task), [None]))
         with fatal(Exception, "The dataset cannot be read"):  # of a dozen libraries that `datasets` reads with
-            for index, table in enumerate(self._part(task), 0 if self.is_stream else task * self.shard_size):
-                cell = table[self.column][0].as_py() or {"bytes": None, "path": None}
+            for index, (row, following) in enumerate(rows, 0 if self.is_stream else task * self.shard_size):
+                cell = row[self.column][0].as_py() or {"bytes": None, "path": None}
                 # A copy: a slice would keep the pictures of its whole batch in memory.
-                fields = {name: table[name].take([0]) for name in table.column_names if name != self.column}
-                yield Picture(index, self._name(cell["path"]), fields, cell["bytes"], cell["path"])
+                fields = {name: row[name].take([0]) for name in row.column_names if name != self.column}
+                name, last = self._name(cell["path"]), following is None
+                yield Picture(index, name, fields, cell["bytes"] or cell["path"], last=last)
 
     def _name(self, path: str | None) -> str | None:
         if not path:
@@ -155,10 +140,11 @@ class Collection:
         """How many pictures a task has; `None` for a stream."""
         return None if self.is_stream else len(self._part(task))
 
-    def is_whole(self, task: int, record: Callable[[str], Mapping | None]) -> bool:
-        """Whether all shards of a task are whole; arguments are those of `shards`."""
-        found = itertools.takewhile(lambda one: one is not None, map(record, self._names(task)))
-        return any(one["last"] for one in found)
+    def is_whole(self, task: int, record: Callable[[str], dict | None]) -> bool:
+        """Whether all shards of a task are whole. `record` gives the record of a whole shard by its name, and `None`
+        for one that is to be made."""
+        records = (record(self._shard(task, number)) for number in itertools.count())
+        return any(one["last"] for one in itertools.takewhile(bool, records))
 
     def fingerprint(self) -> dict[str, int]:
         """What tells whether a table has changed; empty for a stream, of which nothing is known before it is read."""

@@ -4,27 +4,27 @@ A task of the engine is one shard of a table, or one file of a stream. It is com
 with their records, whichever run, engine or process has put them there.
 """
 
-import inspect
+import argparse
+import contextlib
 import multiprocessing
 import os
 import re
 import signal
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datatrove.executor import JobsPipelineExecutor, LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
-from datatrove.pipeline.base import PipelineStep
-from datatrove.utils.stats import Stats
 from jsonargparse import ArgumentParser
 from loguru import logger
 from torch.multiprocessing import ProcessExitedException, spawn
 from tqdm import tqdm
 
 from hf_faceenh.batch.output import Folder, open_output
-from hf_faceenh.batch.process import GO_ON, Interrupted, Process, Stopped, interruptible
-from hf_faceenh.batch.run import Options, Run, opened
+from hf_faceenh.batch.process import GO_ON, Stopped, interruptible, launched, say
+from hf_faceenh.batch.run import Run, opened
 from hf_faceenh.batch.work import Work
 from hf_faceenh.errors import one_line
 from hf_faceenh.loading import check_installed
@@ -35,44 +35,43 @@ OURS = {"pipeline", "tasks", "depends", "skip_completed", "job_id_retriever", "n
 OURS |= {"start_method", "local_tasks", "local_rank_offset"}
 
 
-class MakeShards(PipelineStep):
+@dataclass
+class MakeShards:
     """The only step of the pipeline: a task's shards.
 
     Args:
         options: of the command line, with paths that hold on every machine.
     """
 
-    name, type = "hf-faceenh", "🖼 - ENHANCER"
+    options: dict[str, Any]
 
-    def __init__(self, options: Options):
-        super().__init__()
-        self.options = options
-
-    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
-        """Makes the shards of the task `rank`; the counts become the engine's statistics.
+    def __call__(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
+        """Makes the shards of the task `rank`.
 
         Raises:
             Stopped: as `Work.make`.
         """
-        run = opened(self.options)
-        self.stats = Stats(str(self))  # of this task alone
-        total, hidden = run.collection.size(rank), run.process.local_rank > 0
+        run = opened(**self.options)
+        total, hidden = run.collection.size(rank), launched().local_rank > 0
         bar = tqdm(desc=f"part {rank + 1} of {world_size}", total=total, unit="picture", disable=hidden)
-        with bar, run.output.staging() as staging, Work(run, staging, bar) as work:
-            for shard, pictures in run.collection.shards(rank, run.record):
-                for name, count in work.make(shard, pictures).items():
-                    self.stat_update(name, value=count)
+        with bar, contextlib.closing(Work(run, bar)) as work:
+            for shard, pictures in run.collection.shards(rank):
+                if run.final(run.output.record(shard)) is None:
+                    work.make(shard, pictures)
 
 
 class _ByShards:
     """What an executor takes for a task that is completed: one whose shards are whole."""
 
     def is_rank_completed(self, rank: int) -> bool:
-        run = opened(self.pipeline[0].options)
-        return run.collection.is_whole(rank, run.record)
+        run = opened(**self.pipeline[0].options)
+        return run.collection.is_whole(rank, lambda shard: run.final(run.output.record(shard)))
 
     def get_incomplete_ranks(self, ranks: Iterable[int] | None = None, skip_completed: Any = None) -> list[int]:
-        return opened(self.pipeline[0].options).left(range(self.world_size) if ranks is None else ranks)
+        run = opened(**self.pipeline[0].options)
+        progress = {name: run.final(record) for name, record in run.output.progress().items()}
+        ranks = range(self.world_size) if ranks is None else ranks
+        return [rank for rank in ranks if not run.collection.is_whole(rank, progress.get)]
 
     def mark_rank_as_completed(self, rank: int) -> None:
         """The record of its last shard has marked it."""
@@ -88,7 +87,7 @@ class LocalExecutor(_ByShards, LocalPipelineExecutor):
             Stopped: as `Work.make`, or where workers are killed again and again.
         """
         logger.disable("datatrove")  # but in the tasks' own logs
-        process, killed = Process.launched(), 0
+        process, killed = launched(), 0
         ranks = self.get_incomplete_ranks(range(process.rank, self.tasks, process.world_size))
         if self.workers == 1:
             for rank in ranks:
@@ -105,9 +104,9 @@ class LocalExecutor(_ByShards, LocalPipelineExecutor):
                 killed = killed + 1 if len(left) == len(ranks) else 1
                 if killed == KILLED:
                     raise Stopped(f"Workers are killed {KILLED} times: is there too little memory? {GO_ON}") from error
-                process.say("a worker was killed; another takes its place.")
+                say("a worker was killed; another takes its place.")
                 ranks = left
-            except Interrupted:
+            except KeyboardInterrupt:
                 for worker in multiprocessing.active_children():
                     worker.terminate()
                     worker.join()
@@ -127,7 +126,7 @@ def _work(number: int, executor: LocalExecutor, ranks: Sequence[int], begun: Any
         try:
             executor._run_for_rank(ranks[index])
         except (ValueError, OSError) as error:
-            Process.launched().say(one_line(error))
+            say(one_line(error))
             sys.exit(1)
 
 
@@ -160,7 +159,7 @@ class RayExecutor(_ByShards, RayPipelineExecutor):
             try:
                 ray.get(done)
             except ray.exceptions.RayError as error:  # the others go on
-                Process.launched().say(one_line(getattr(error, "cause", None) or error))
+                say(one_line(getattr(error, "cause", None) or error))
 
 
 def _run_job(executor: RayExecutor, ranks: Sequence[int]) -> None:
@@ -177,7 +176,7 @@ class JobsExecutor(_ByShards, JobsPipelineExecutor):
     """As Jobs of Hugging Face."""
 
     def _merge_stats(self) -> None:
-        """The records of the shards have the counts; a task that another engine has done has no others."""
+        """The records of the shards have all counts, and a task that another engine has done has no others."""
 
 
 ENGINES = {"local": LocalExecutor, "slurm": SlurmExecutor, "ray": RayExecutor, "jobs": JobsExecutor}
@@ -190,48 +189,45 @@ def engine_options(name: str, words: Sequence[str]) -> dict[str, Any]:
         name: one of `ENGINES`.
         words: of the command line, that are no options of the command.
     """
-    executor = ENGINES[name].__mro__[2]
     parser = ArgumentParser(f"python -m hf_faceenh.batch --executor {name}", usage="")
-    parser.add_class_arguments(executor, skip=OURS & inspect.signature(executor).parameters.keys())
+    parser.add_class_arguments(ENGINES[name].__mro__[2], skip=OURS)
     words = [re.sub(r"^--[\w-]+", lambda option: "--" + option[0][2:].replace("-", "_"), word) for word in words]
     return parser.parse_args(words, defaults=False).as_dict()
 
 
-def launch(options: Options, words: Sequence[str]) -> int:
+def launch(args: argparse.Namespace, words: Sequence[str]) -> int:
     """Has the run made, or this process's part of it; returns the exit status.
 
     Args:
-        options: of the command line.
+        args: options of the command line.
         words: the rest of it, the engine's own options.
 
     Raises:
         ValueError, OSError: in one line, for options or data that do not fit, and what kept the work from being done.
     """
-    chosen = engine_options(options.executor, words)
-    places = {name: _everywhere(getattr(options, name)) for name in ("dataset", "model", "super_resolver")}
-    options = Options(**vars(options) | places | {"output": str(open_output(options.output, options.private))})
+    chosen = engine_options(args.executor, words)
+    places = {name: _everywhere(getattr(args, name)) for name in ("dataset", "model", "super_resolver")}
+    options = vars(args) | places | {"output": str(open_output(args.output, args.private))}
     opened.cache_clear()
-    run = opened(options)
-    chosen = _defaults(run) | chosen
+    run = opened(**options)
+    executor = ENGINES[args.executor]([MakeShards(options)], run.collection.tasks, **_defaults(run) | chosen)
     run.settle()
-    executor = ENGINES[options.executor](pipeline=[MakeShards(options)], tasks=run.collection.tasks, **chosen)
     try:
         with interruptible():
             executor.run()
-    except Interrupted as interruption:
-        run.process.say(f"stopped by {interruption.args[0].name}. {GO_ON}")
+    except KeyboardInterrupt as interruption:
+        say(f"stopped by {interruption.args[0].name}. {GO_ON}")
         return 128 + interruption.args[0]
-    if options.executor == "slurm" and run.left(range(run.collection.tasks)):
-        run.process.say("submitted. Once the jobs have ended, the same command says what is there, and does the rest.")
+    if args.executor == "slurm" and executor.get_incomplete_ranks():
+        say("submitted. Once the jobs have ended, the same command says what is there, and does the rest.")
         return 0
     return run.conclude()
 
 
 def _everywhere(name: str | None) -> str | None:
     """A path as every process finds it, in whichever folder it starts; a name on the Hub as it is."""
-    if name is None or not ("*" in name or Path(name).expanduser().exists()):
-        return name
-    return str(Path(name).expanduser().absolute())
+    path = Path(name or "").expanduser()
+    return str(path.absolute()) if name and ("*" in name or path.exists()) else name
 
 
 def _defaults(run: Run) -> dict[str, Any]:

@@ -55,13 +55,11 @@ class Folder:
     def __str__(self) -> str:
         return str(self.path)
 
-    def prepare(self) -> None:
-        """Makes it if it is missing."""
+    def prepare(self) -> list[str]:
+        """Makes it if it is missing. Returns the names of the files and folders in it; of a repository, the paths of
+        all files."""
         self.path.mkdir(parents=True, exist_ok=True)
-
-    def names(self) -> set[str]:
-        """Of the files and folders in it; in a repository, with the paths of all files."""
-        return {entry.name for entry in self.path.iterdir()}
+        return [entry.name for entry in self.path.iterdir()]
 
     def read(self, name: str) -> str | None:
         """The text of a file; `None` if there is none."""
@@ -70,9 +68,7 @@ class Folder:
 
     def write(self, name: str, text: str) -> None:
         """A file, whole or not at all."""
-        file = self.path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(file) as partial:
+        with written_whole(self.path / name) as partial:
             partial.write_text(text, encoding="utf-8")
 
     @contextlib.contextmanager
@@ -144,20 +140,17 @@ class Repository:
     def __str__(self) -> str:
         return HUB + self.repo_id
 
-    def prepare(self) -> None:
+    def prepare(self) -> list[str]:
         with hub_errors(f"{self} cannot be written to"):
             self.api.create_repo(**self.where, private=self.private or None, exist_ok=True)
-
-    def names(self) -> set[str]:
-        with hub_errors(f"{self} cannot be read"):
-            return set(self.api.list_repo_files(**self.where))
+            return self.api.list_repo_files(**self.where)
 
     def read(self, name: str) -> str | None:
         with hub_errors(f"{self} cannot be read"), contextlib.suppress(EntryNotFoundError):
             return Path(hf_hub_download(filename=name, **self.where)).read_text(encoding="utf-8")
 
     def write(self, name: str, text: str) -> None:
-        self._commit({name: text.encode()}, f"Write {name}")
+        patiently(self._commit, f"Write {name}", {name: text.encode()})
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
@@ -177,18 +170,14 @@ class Repository:
         if not is_better(record, self.record(shard)):
             return False
         files: dict[str, bytes | Path] = {f"progress/{shard}.json": json.dumps(record).encode() + b"\n"}
-        inside = "/{}" if made and made.is_dir() else ""
-        files |= {record["data"] + inside.format(file.name): file for file in _files(made)}
-        self._commit(files, f"Add {shard}")
+        files |= {f"data/{file.relative_to(made.parent).as_posix()}": file for file in _files(made)}
+        self._commit(f"Add {shard}", files)
         return True
 
-    def _commit(self, files: Mapping[str, bytes | Path], title: str) -> None:
-        def commit() -> None:
-            with hub_errors(f"{self} cannot be written to"):
-                self.api.create_commit(operations=operations, commit_message=title, **self.where)
-
+    def _commit(self, title: str, files: Mapping[str, bytes | Path]) -> None:
         operations = [CommitOperationAdd(name, content) for name, content in files.items()]
-        patiently(commit)
+        with hub_errors(f"{self} cannot be written to"):
+            self.api.create_commit(operations=operations, commit_message=title, **self.where)
 
 
 def _parsed(record: str | None) -> dict | None:

@@ -1,16 +1,15 @@
-"""One of the processes of a run: which one it is, how it is asked to stop, and what it does when it cannot go on."""
+"""A process of a run: which one it is, how it is asked to stop, and what it does when it cannot go on."""
 
 import contextlib
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import torch
-from accelerate.utils import parse_flag_from_env
-from accelerate.utils.environment import get_int_from_env
+# Which of the processes this one is, by the variables that `accelerate launch`, `torchrun` and MPI set. There is no
+# process group: its members would wait for each other, and for ever for one that was killed.
+from accelerate.utils.environment import get_cpu_distributed_information as launched
 
 from hf_faceenh.errors import one_line
 from hf_faceenh.faults import Fault, fault_of
@@ -23,10 +22,6 @@ PAUSES = (1, 5, 25)  # s, before what the environment has kept from being done i
 
 class Stopped(OSError):
     """This process cannot go on; one line says why, and what to do then."""
-
-
-class Interrupted(BaseException):
-    """This process was asked to stop; its argument is the signal. No picture's error, so no `Exception`."""
 
 
 @contextlib.contextmanager
@@ -51,49 +46,21 @@ def patiently(function: Callable[..., T], *arguments: Any) -> T:
         time.sleep(pause)
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
-    """Which of the run's processes this one is, as the launcher says.
-
-    There is no process group: its members would wait for each other, and for ever for one that was killed.
-    """
-
-    rank: int = 0
-    world_size: int = 1
-    local_rank: int = 0
-
-    @classmethod
-    def launched(cls) -> "Process":
-        """By the variables that `accelerate launch`, `torchrun` and MPI set."""
-        return cls(
-            get_int_from_env(["RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK"], 0),
-            get_int_from_env(["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"], 1),
-            get_int_from_env(["LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK"], 0),
-        )
-
-    def device(self) -> str:
-        """For `load_pipeline`; of several GPUs this process gets its own."""
-        if parse_flag_from_env("ACCELERATE_USE_CPU"):
-            return "cpu"
-        if torch.cuda.is_available():
-            torch.cuda.set_device(self.local_rank % torch.cuda.device_count())
-        return "auto"
-
-    def say(self, text: str) -> None:
-        which = f"process {self.rank + 1} of {self.world_size}: " if self.world_size > 1 else ""
-        print(f"hf-faceenh: {which}{text}", file=sys.stderr, flush=True)
+def say(text: str) -> None:
+    """A line for the user; of several processes, it says which one's."""
+    process = launched()
+    which = f"process {process.rank + 1} of {process.world_size}: " if process.world_size > 1 else ""
+    print(f"hf-faceenh: {which}{text}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Makes `Interrupted` of the signals that ask to stop, in the main thread."""
+    """Makes `KeyboardInterrupt` of the signals that ask to stop, in the main thread. Its argument is the signal."""
 
     def interrupt(number: int, _frame: Any) -> None:
-        raise Interrupted(signal.Signals(number))
+        raise KeyboardInterrupt(signal.Signals(number))
 
-    before = {kind: signal.signal(kind, interrupt) for kind in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with contextlib.ExitStack() as stack:
+        for kind in (signal.SIGTERM, signal.SIGINT):
+            stack.callback(signal.signal, kind, signal.signal(kind, interrupt))
         yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)

@@ -3,60 +3,31 @@
 import argparse
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import datasets
 import torch
-from huggingface_hub import DatasetCardData
+from accelerate.utils import parse_flag_from_env
+from huggingface_hub import DatasetCard, DatasetCardData
 from huggingface_hub.utils import disable_progress_bars
 
 from hf_faceenh.allocator import keep_freed_memory
 from hf_faceenh.batch.collection import Collection
 from hf_faceenh.batch.output import Folder, open_output
-from hf_faceenh.batch.process import Process
-from hf_faceenh.batch.shards import check_columns, output_features
+from hf_faceenh.batch.process import launched, say
+from hf_faceenh.batch.shards import output_features
 from hf_faceenh.commands import model_options
 from hf_faceenh.loading import load_pipeline
+from hf_faceenh.model_card import REPOSITORY
 from hf_faceenh.onnx.networks import OnnxNetwork
 from hf_faceenh.pipeline import FaceEnhancePipeline
 from hf_faceenh.provenance import public_name
 
 # The options that decide nothing of what is written.
 UNDECIDING = {"accept_license", "batch_size", "executor", "num_workers", "output", "private", "retry_failed"}
-CARD = """\
-# {title}
-
-The pictures of {dataset} with their faces enhanced by hf-faceenh (`--upscale {upscale}`).
-
-Columns beside those of the source:
-
-- `source_index`, `source_name`: which picture of the source it was, counted from 0; those of a stream are counted in
-  each of its files anew, whose number is the first in the shard's name.
-- `faces`: of every face `box` (x1, y1, x2, y2) and `landmarks` (five points) in px of the source, the detector's
-  `score`, `size` of the aligned crop in px of the source, `detail`: the side at which all that it
-  shows would fit, `left_alone`: why it was not enhanced, if it was not,
-  `strength`, `held_back`: why that is less than was asked for, if it is, and `identity_distance`: how different a face
-  recognizer finds the result's face from the source's, 0 being no difference, with `likeness`: the same in words.
-
-What is gone from the pixels of a degraded photograph is guessed, not recovered: the results do not identify anyone and
-prove nothing.
-"""
-
-
-class Options(argparse.Namespace):
-    """Those of the command line."""
-
-    def __hash__(self) -> int:
-        return hash(tuple(sorted(vars(self).items())))
-
-
-@lru_cache(maxsize=1)
-def opened(options: Options) -> "Run":
-    """The run of a command line; a process opens it once."""
-    return Run(options)
 
 
 class Run:
@@ -66,10 +37,10 @@ class Run:
         options: of the command line.
     """
 
-    def __init__(self, options: Options):
-        self.options, self.process = options, Process.launched()
+    def __init__(self, **options: Any):
+        self.options = options = argparse.Namespace(**options)
         disable_progress_bars()  # of up- and downloads
-        if self.process.rank:
+        if launched().rank:
             datasets.disable_progress_bars()
         self.output = open_output(options.output, options.private)
         if isinstance(self.output, Folder) and self.output.path.is_relative_to(Path(options.dataset).resolve()):
@@ -77,11 +48,13 @@ class Run:
         self.collection = Collection(
             options.dataset, options.split, options.streaming, options.column, options.shard_size
         )
-        check_columns(self.collection, options.format)
+        self.features = output_features(self.collection.features, self.collection.column, options.format)
 
     @cached_property
     def pipe(self) -> FaceEnhancePipeline:
-        device, options = self.process.device(), self.options
+        options, device = self.options, "cpu" if parse_flag_from_env("ACCELERATE_USE_CPU") else "auto"
+        if device == "auto" and torch.cuda.is_available():  # of several GPUs this process gets its own
+            torch.cuda.set_device(launched().local_rank % torch.cuda.device_count())
         keep_freed_memory()
         pipe = load_pipeline(device=device, dtype=options.dtype, backend=options.backend, **model_options(options))
         pipe.set_progress_bar_config(disable=True)
@@ -94,8 +67,7 @@ class Run:
             ValueError: where they differ, or the output holds something else.
         """
         output, options = self.output, self._deciding()
-        output.prepare()
-        names = output.names()  # before reading: other processes of this run may be writing
+        names = output.prepare()  # before reading: other processes of this run may be writing
         if "options.json" not in names and any(not name.startswith((".", "README.md")) for name in names):
             raise ValueError(f"The output {output} holds something that is no run of this program. Choose another.")
         known = output.read("options.json")
@@ -104,7 +76,7 @@ class Run:
         else:
             _check_same(str(output), json.loads(known), options)
         if output.read("README.md") is None:
-            output.write("README.md", dataset_card(options, self.collection, PurePosixPath(str(output)).name))
+            output.write("README.md", self._card(options))
 
     def _deciding(self) -> dict[str, Any]:
         """All that decides what is written; no path of this machine, because others may read it."""
@@ -114,50 +86,40 @@ class Run:
         deciding |= {"column": self.collection.column, "weights": checksum(self.pipe)}
         return deciding | self.collection.fingerprint()
 
-    def record(self, shard: str) -> dict | None:
-        """The record of a whole shard; `None` if it has to be made."""
-        return self._final(self.output.record(shard))
+    def _card(self, options: Mapping[str, Any]) -> str:
+        """A dataset card."""
+        files = f"data/{self.collection.prefix}-*" + (".parquet" if options["format"] == "parquet" else "/*")
+        config = {"config_name": "default", "data_files": [{"split": self.collection.prefix, "path": files}]}
+        config["features"] = self.features._to_yaml_list()  # a metadata.jsonl does not tell types
+        data = DatasetCardData(configs=[config], task_categories=["image-to-image"], tags=["face-enhancement"])
+        title, template = PurePosixPath(str(self.output)).name, REPOSITORY / "dataset_card.md"
+        return str(DatasetCard.from_template(data, template_path=template, title=title, options=options))
 
-    def _final(self, record: dict | None) -> dict | None:
+    def final(self, record: dict | None) -> dict | None:
+        """The record of a shard; `None` if it is missing, or the shard is to be made again."""
         return None if record and record["failed"] and self.options.retry_failed else record
 
-    def left(self, tasks: Iterable[int]) -> list[int]:
-        """Those of the tasks that have shards to be made."""
-        progress = self.output.progress()
-        return [
-            task for task in tasks if not self.collection.is_whole(task, lambda name: self._final(progress.get(name)))
-        ]
-
     def conclude(self) -> int:
-        """Says what has been made of the whole collection; the exit status. Only the last process to end tells of bad
-        pictures by its status: launchers end all other processes when one fails."""
-        progress = self._list_failed()
+        """Lists the bad pictures, and says what has been made of the whole collection; the exit status. Only the last
+        process to end tells of bad pictures by its status: launchers end all other processes when one fails."""
+        before, progress = None, self.output.progress()
+        while progress != before:  # else one process may write last what it had seen before another
+            failures = [failure | {"shard": name} for name in progress for failure in progress[name]["failed"]]
+            lines = [json.dumps(failure, ensure_ascii=False) + "\n" for failure in failures]
+            self.output.write("failed.jsonl", "".join(lines))
+            before, progress = progress, self.output.progress()
         whole = [self.collection.is_whole(task, progress.get) for task in range(self.collection.tasks)]
         if not all(whole):
             missing = f"{whole.count(False)} of {len(whole)} parts are not made yet."
-            self.process.say(f"{missing} Unless others still work on them, run the command again.")
-            return 0 if self.process.world_size > 1 else 1
-        records = progress.values()
-        pictures, faces = (sum(record[name] for record in records) for name in ("pictures", "faces"))
-        failed = sum(len(record["failed"]) for record in records)
-        listed = f" (see {self.output}/failed.jsonl; --retry-failed tries them again)" if failed else ""
-        self.process.say(f"complete: {pictures} pictures with {faces} enhanced faces, {failed} failed{listed}")
-        return 1 if failed else 0
+            say(f"{missing} Unless others still work on them, run the command again.")
+            return 0 if launched().world_size > 1 else 1
+        pictures, faces = (sum(record[name] for record in progress.values()) for name in ("pictures", "faces"))
+        listed = f" (see {self.output}/failed.jsonl; --retry-failed tries them again)" if failures else ""
+        say(f"complete: {pictures} pictures with {faces} enhanced faces, {len(failures)} failed{listed}")
+        return 1 if failures else 0
 
-    def _list_failed(self) -> dict[str, dict]:
-        """Brings failed.jsonl up to date; returns the records of all whole shards.
 
-        The last process to look finds all there is, and one that had looked before it and writes after it looks again.
-        """
-        while True:
-            progress = self.output.progress()
-            failures = [
-                {**failure, "shard": name} for name in sorted(progress) for failure in progress[name]["failed"]
-            ]
-            text = "".join(json.dumps(failure, ensure_ascii=False) + "\n" for failure in failures)
-            if self.output.read("failed.jsonl") == text:
-                return progress
-            self.output.write("failed.jsonl", text)
+opened = lru_cache(maxsize=1)(Run)
 
 
 def _check_same(output: str, known: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -192,15 +154,3 @@ def checksum(pipe: FaceEnhancePipeline) -> str:
                 digest.update(name.encode())
                 digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
-
-
-def dataset_card(options: Mapping[str, Any], collection: Collection, title: str) -> str:
-    config: dict[str, Any] = {"config_name": "default"}
-    if options["format"] == "parquet":
-        config["data_files"] = [{"split": collection.prefix, "path": f"data/{collection.prefix}-*.parquet"}]
-    else:  # whose types a metadata.jsonl does not tell
-        config["data_files"] = [{"split": collection.prefix, "path": f"data/{collection.prefix}-*/*"}]
-        config["features"] = output_features(collection, "imagefolder")._to_yaml_list()
-    data = DatasetCardData(configs=[config], task_categories=["image-to-image"], tags=["face-enhancement"])
-    text = CARD.format(title=title, dataset=options["dataset"], upscale=options["upscale"])
-    return f"---\n{data.to_yaml()}\n---\n\n{text}"

@@ -2,12 +2,10 @@
 
 import contextlib
 import itertools
-import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
@@ -17,14 +15,12 @@ from tqdm import tqdm
 
 from hf_faceenh import faults
 from hf_faceenh.batch.collection import Picture
-from hf_faceenh.batch.process import GO_ON, Stopped, fatal, patiently
+from hf_faceenh.batch.process import GO_ON, Stopped, fatal, patiently, say
 from hf_faceenh.batch.run import Run
-from hf_faceenh.batch.shards import ShardWriter
+from hf_faceenh.batch.shards import SHARDS, Shard
 from hf_faceenh.commands import pipeline_options, saving_options
 from hf_faceenh.errors import one_line
-from hf_faceenh.files import remove
 from hf_faceenh.jobs import described, enhance_one, result_size
-from hf_faceenh.learning.data import size_in_header
 from hf_faceenh.pictures.writing import kept_format
 from hf_faceenh.planning import Job
 from hf_faceenh.window import DECODED
@@ -76,171 +72,133 @@ class Work:
 
     Args:
         run: to which the shards belong.
-        staging: a folder to make them in.
         bar: is moved on with every picture.
     """
 
-    def __init__(self, run: Run, staging: Path, bar: tqdm):
-        options = run.options
-        self.run, self.pipe, self.processor = run, run.pipe, run.pipe.image_processor
-        self.staging, self.bar, self.writing = staging, bar, f"Writing to {run.output} failed"
-        self.options, self.saving, self.format = pipeline_options(options), saving_options(options), options.format
-        self.batch_size, self.num_workers = options.batch_size, options.num_workers
+    def __init__(self, run: Run, bar: tqdm):
+        self.run, self.pipe, self.processor, self.bar = run, run.pipe, run.pipe.image_processor, bar
+        self.options, self.saving = pipeline_options(run.options), saving_options(run.options)
+        self.batch_size, self.num_workers = run.options.batch_size, run.options.num_workers
         self.reading, self.coding = ThreadPoolExecutor(1), ThreadPoolExecutor(self.num_workers)
+        self.writing = f"Writing to {run.output} failed"
 
-    def __enter__(self) -> "Work":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Ends the threads."""
         for pool in (self.reading, self.coding):
             pool.shutdown(cancel_futures=True)
 
-    def make(self, shard: str, pictures: Iterator[Picture]) -> dict[str, int]:
-        """Makes a shard and publishes it.
-
-        Args:
-            shard: its name.
-            pictures: of the shard.
-
-        Returns:
-            how many shards, pictures, enhanced faces and bad pictures were published.
+    def make(self, name: str, pictures: Iterator[Picture]) -> None:
+        """Makes the shard of a name from its pictures, and publishes it.
 
         Raises:
             Stopped: for a fault of the environment that did not pass.
         """
-        with fatal(OSError, self.writing):
-            writer = ShardWriter(self.staging / shard, self.run.collection, self.format)
+        with fatal(OSError, self.writing), self.run.output.staging() as staging:
+            shard = SHARDS[self.run.options.format](staging, name, self.run.collection.column, self.run.features)
             read = ahead(self.reading, lambda _: next(pictures, None), itertools.count(), self.batch_size)
             read = itertools.takewhile(lambda picture: picture is not None, read)
-            fetched = ahead(self.coding, self._fetch, read, self.batch_size + self.num_workers)
-            decoded = ahead(self.coding, self._decode, fetched, self.batch_size + self.num_workers)
-            for picture in ahead(self.coding, self._save, self._enhance(decoded, writer), self.num_workers):
-                writer.add(picture)
+            fetch, decode = partial(self._attempt, self._fetch), partial(self._attempt, self._decode)
+            fetched = ahead(self.coding, fetch, read, self.batch_size + self.num_workers)
+            decoded = ahead(self.coding, decode, fetched, self.batch_size + self.num_workers)
+            save = partial(self._attempt, self._save, what=self.writing)
+            for picture in ahead(self.coding, save, self._enhance(decoded, shard), self.num_workers):
+                shard.add(picture)
                 self.bar.update()
-            made, record = writer.finish(shard)
-            is_new = patiently(self.run.output.publish, shard, made, record)
-            remove(writer.folder)
-        counts = {"pictures": record["pictures"], "faces": record["faces"], "failed": len(record["failed"])}
-        return counts | {"shards": 1} if is_new else {}
+            patiently(self.run.output.publish, name, shard.finish(), shard.record)
 
-    def _attempt(self, picture: Picture, what: str, function: Callable[..., None], *arguments: Any) -> None:
-        """Calls a function for one picture. If it fails, the picture knows what is wrong with it.
+    def _attempt(self, function: Callable[[Picture], None], picture: Picture, what: str | None = None) -> Picture:
+        """Calls a function for a picture with which nothing is wrong so far. If it fails, the picture knows why.
 
         Raises:
             Stopped: where something else is wrong; it says so of `what`.
         """
         try:
-            patiently(function, *arguments)
+            if not picture.wrong:
+                patiently(function, picture)
         except Exception as error:
             fault, too_large = faults.fault_of(error), faults.short_of_memory(error)
             if fault is faults.Fault.ENVIRONMENT and not too_large:
-                raise Stopped(f"{what}: {one_line(error)} {GO_ON}") from error
+                raise Stopped(f"{what or picture}: {one_line(error)} {GO_ON}") from error
             if fault is faults.Fault.PROGRAM:  # the task's log gets what is needed to mend it
                 logger.opt(exception=error).debug("A picture has failed.")
-            picture.wrong = (TOO_LARGE if too_large else "") + faults.described(error)
-
-    def _fetch(self, picture: Picture) -> Picture:
-        if picture.content is None:
-            self._attempt(picture, str(picture), _get, picture)
-        if not picture.wrong:
-            encoded = {"bytes": picture.content, "path": picture.path}
-            picture.pixels = math.prod(size_in_header(encoded, self.processor.limits) or (0,))
+            reason, source = faults.described(error), picture.source
+            reason = reason.replace(source, str(picture)) if isinstance(source, str) else reason
+            picture.wrong = TOO_LARGE + reason if too_large else reason
         return picture
 
-    def _decode(self, picture: Picture) -> Picture:
-        if not picture.wrong:
-            self._attempt(picture, str(picture), self._load, picture)
-        return picture
+    def _fetch(self, picture: Picture) -> None:
+        picture.source = _nearer(picture.source)
+        picture.frames = self.processor.load_frames(picture.source)
+        picture.pixels = picture.frames.pixels
 
-    def _load(self, picture: Picture) -> None:
-        frames = self.processor.load_frames(_source(picture))
-        first = next(iter(frames))
-        if len(frames) == 1:
+    def _decode(self, picture: Picture) -> None:
+        first = next(iter(picture.frames))
+        if len(picture.frames) == 1:
             size = result_size(self.pipe, first, self.options["upscale"], self.options["aligned"])
-            self.processor.check(picture.path or "The picture", size, first.info, kept_format(first.info))
+            self.processor.check(str(picture), size, first.info, kept_format(first.info))
             picture.loaded, picture.remark = first, first.remark
         picture.info = first.info
 
-    def _enhance(self, pictures: Iterator[Picture], writer: ShardWriter) -> Iterator[Picture]:
+    def _enhance(self, pictures: Iterator[Picture], shard: Shard) -> Iterator[Picture]:
         for batch in batches(pictures, self.batch_size):
-            self._enhance_together([picture for picture in batch if picture.loaded])
+            together = [picture for picture in batch if picture.loaded]
+            if len(together) > 1:
+                with contextlib.suppress(Exception):  # then each is tried on its own
+                    self._enhance_together(*together)
             for picture in batch:
                 if not picture.wrong:
-                    writer.name(picture)
-                    if not picture.loaded:
-                        self._enhance_alone(picture, self._enhance_frames, picture)
+                    shard.name(picture)
+                    if picture.result is None:
+                        self._enhance_alone(picture)
                 if picture.remark:
-                    self.run.process.say(f"{picture}: {picture.remark}")
-                picture.loaded = picture.content = None
+                    say(f"{picture}: {picture.remark}")
+                picture.source = picture.frames = picture.loaded = None
                 yield picture
 
-    def _enhance_together(self, pictures: Sequence[Picture]) -> None:
-        """If one fails, each is tried on its own."""
-        if len(pictures) > 1:
-            with contextlib.suppress(Exception):
-                return self._call(pictures)
-            self._check_device()
-        for picture in pictures:
-            self._enhance_alone(picture, self._call, [picture])
-
-    def _enhance_alone(self, picture: Picture, function: Callable[..., None], *arguments: Any) -> None:
-        """It is too large for this machine if memory stays short for it, but not for a small one."""
-        self._attempt(picture, "Enhancing failed", function, *arguments)
-        if picture.wrong:
-            self._check_device()
-        if picture.wrong and picture.wrong.startswith(TOO_LARGE):
-            with fatal(Exception, "There is too little memory"):
-                self.pipe([self.processor.load(SMALL)], **self.options)
-
-    def _call(self, pictures: Sequence[Picture]) -> None:
+    def _enhance_together(self, *pictures: Picture) -> None:
         output = self.pipe([picture.loaded for picture in pictures], output_type="deep", **self.options)
         for picture, image, faces in zip(pictures, output.images, output.faces, strict=True):
             picture.result, picture.faces = image, [described(face) for face in faces]
 
+    def _enhance_alone(self, picture: Picture) -> None:
+        """It is to blame if it fails, unless a small one fails too: memory is short, or the GPU has crashed.
+
+        Raises:
+            Stopped: where that one fails.
+        """
+        self._attempt(self._enhance_together if picture.loaded else self._enhance_frames, picture, "Enhancing failed")
+        if picture.wrong:
+            too_large = picture.wrong.startswith(TOO_LARGE)
+            with fatal(Exception, "There is too little memory" if too_large else "Nothing can be enhanced"):
+                self.pipe([self.processor.load(SMALL)], **self.options)
+
     def _enhance_frames(self, picture: Picture) -> None:
-        job = Job(_source(picture), picture.file, compare=None, faces=None, keep_format=True)
+        job = Job(picture.source, picture.file, compare=None, faces=None, keep_format=True)
         record = enhance_one(self.pipe, job, self.options, self.saving, overwrite=True)
         picture.faces, picture.remark = record["faces"], record.get("remark")
 
-    def _check_device(self) -> None:
-        """
-        Raises:
-            Stopped: where the GPU has crashed, and all other pictures would fail.
-        """
-        if self.pipe.device.type == "cuda":
-            with fatal(RuntimeError, "The GPU has failed"):
-                torch.cuda.empty_cache()
-                torch.cuda.synchronize()
-
-    def _save(self, picture: Picture) -> Picture:
+    def _save(self, picture: Picture) -> None:
         if picture.result is not None:
             info, format = picture.info, kept_format(picture.info)
-            save = partial(self.processor.save, info=info, format=format, **self.saving)
-            self._attempt(picture, self.writing, save, picture.result, picture.file)
+            self.processor.save(picture.result, picture.file, info=info, format=format, **self.saving)
             picture.result = None
-        return picture
 
 
-def _source(picture: Picture) -> bytes | str:
-    return picture.path if picture.content is None else picture.content
-
-
-def _get(picture: Picture) -> None:
-    """Fetches a file that is not on this machine, or in an archive.
+def _nearer(source: bytes | str | None) -> bytes | str:
+    """The content of a file that is not on this machine, or in an archive; another source as it is.
 
     Raises:
         ValueError: where there is none.
         ConnectionError: where it cannot be reached.
     """
-    url = picture.path
-    if url is None:
+    if source is None:
         raise ValueError("The dataset has no picture here.")
-    if "://" not in url:
-        return
+    if isinstance(source, bytes) or "://" not in source:
+        return source
     try:
-        with fsspec.open(url, "rb") as file:
-            picture.content = file.read()
+        with fsspec.open(source, "rb") as file:
+            return file.read()
     except FileNotFoundError:
-        raise ValueError(f"There is no {url}.") from None
+        raise ValueError(f"There is no {source}.") from None
     except Exception as error:  # of any network library
-        raise ConnectionError(f"{url} cannot be read: {one_line(error)}") from error
+        raise ConnectionError(f"{source} cannot be read: {one_line(error)}") from error
