@@ -55,6 +55,7 @@ def test_plain_diffusers_loads_it(tiny, saved, photo):
     same_pictures(pipe, tiny, photo)
 
 
+@pytest.mark.slow  # test_hub.py has such a process too, for a folder and for a repository
 def test_a_process_that_imports_only_diffusers_loads_it(saved):
     code = (
         "import sys; from diffusers import DiffusionPipeline; "
