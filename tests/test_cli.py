@@ -1,5 +1,6 @@
 """The command `hf-faceenh`, in this process and in its own."""
 
+import functools
 import io
 import json
 import os
@@ -19,7 +20,7 @@ from processes import process
 from tiny import tiny_codeformer, tiny_enhancer
 from torch.utils.flop_counter import FlopCounterMode
 
-from hf_faceenh import FaceDiscriminator, FaceEnhancePipeline, FaceImageProcessor, SuperResolver
+from hf_faceenh import FaceDiscriminator, FaceEnhancePipeline, SuperResolver, cli
 from hf_faceenh.cli import main
 from hf_faceenh.convert import ConversionError, convert
 from hf_faceenh.loading import load_pipeline
@@ -34,10 +35,22 @@ def photo(astronaut):
     return Image.open(astronaut).convert("RGB").resize((128, 128), Image.Resampling.LANCZOS)
 
 
+@pytest.fixture(scope="module")
+def load(model):
+    """As `load_pipeline`, but loads the tiny pipeline once."""
+    tiny, once = model, functools.cache(load_pipeline)
+
+    def load(model=None, *rest, **which):
+        return (once if model == tiny else load_pipeline)(model, *rest, **which)
+
+    return load
+
+
 @pytest.fixture
-def run(model, capsys, tmp_path, monkeypatch):
+def run(load, model, capsys, tmp_path, monkeypatch):
     """Runs a command in `tmp_path`, `enhance` with the tiny pipeline: status, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "load_pipeline", load)
 
     def run(*arguments):
         extra = ["--model", model] if arguments[0] == "enhance" and "--model" not in arguments else []
@@ -583,11 +596,11 @@ def test_info_counts_the_bundled_models(run, bundled):
 
 
 def test_an_interrupt_ends_quietly(run, photo, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     photo.save("a.png")
-    monkeypatch.setattr(FaceImageProcessor, "load", interrupted)
+    monkeypatch.setattr(FaceEnhancePipeline, "__call__", interrupted)
     status, out, err = run("enhance", "a.png", "-o", "out")
     assert (status, out) == (130, "") and err.splitlines()[-1] == "hf-faceenh: interrupted"
 

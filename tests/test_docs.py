@@ -53,7 +53,8 @@ QUICK = {
     "training/train.py": [
         *("--enhancer", json.dumps(SMALL), "--rounds", "2", "--steps_per_round", "2", "--first_reduction", "1"),
         *("--tune_rounds", "1", "--batch_size", "2", "--assessed_faces", "2", "--num_workers", "0"),
-        *("--reduction.multiple", "1", "--reduction.calibration", "2", "--discriminator.narrow", "0.03"),
+        *("--reduction.target", "0.8", "--reduction.multiple", "1", "--reduction.calibration", "2"),
+        *("--discriminator.narrow", "0.03"),
     ],
     "training/compare_blind.py": ["--faces", "2"],
     "training/prepare_faces.py": ["--size", "64", "--min_source_px", "50"],
@@ -283,14 +284,18 @@ def workplace(stock, tmp_path, monkeypatch) -> Callable[[str], Path]:
     signal.signal(signal.SIGTERM, handler)
 
 
-def run_command(words: list[str]) -> None:
+def run_command(words: list[str], model: str) -> None:
+    """`enhance` with the pipeline in `model`, unless it names one."""
     *_, (tool, arguments) = parts(words)
     AcceleratorState._reset_state(reset_partial_state=True)  # each command has a process of its own elsewhere
-    assert not main_of(tool)([*arguments, *QUICK.get(tool, [])]), shlex.join(words)
+    quick = QUICK.get(tool, [])
+    if (tool, *arguments[:1]) == ("hf-faceenh", "enhance") and "--model" not in arguments:
+        quick = ["--model", model]
+    assert not main_of(tool)([*arguments, *quick]), shlex.join(words)
 
 
 @pytest.mark.parametrize("page", NEEDED)
-def test_what_is_marked_runs(page, workplace):
+def test_what_is_marked_runs(page, workplace, model):
     folder = workplace(page)
     names = {"__name__": "docs"}
     for block in blocks(page):
@@ -300,7 +305,7 @@ def test_what_is_marked_runs(page, workplace):
             exec(compile(block.text, str(block), "exec"), names)
         else:
             for words in commands(block.text):
-                run_command(words)
+                run_command(words, model)
     CHECKS[page](folder)
 
 

@@ -282,6 +282,7 @@ def test_push_of_a_trained_enhancer(pushed, fake_hub, tiny):
     assert json.loads(files["model_index.json"])["enhancer"] == ["enhancer", "FaceEnhancer"]
 
 
+DETECTOR = "detector/diffusion_pytorch_model.safetensors"
 LOAD = """
 import json, sys
 import torch
@@ -294,11 +295,15 @@ def total(model):
     return sum(float(p.detach().double().abs().sum()) for p in model.parameters())
 def attempt(name, load):
     try:
-        said[name] = total(load())
+        loaded = load()
+        said[name] = total(loaded) if isinstance(loaded, torch.nn.Module) else loaded
     except (OSError, ValueError) as error:
         said[name] = f"{type(error).__name__}: {error} ({error.__cause__})"
 def pipeline(**options):
     return FaceEnhancePipeline.from_pretrained(options.pop("name", "org/faces"), cache_dir=cache, **options).detector
+def onnx():
+    pipe = FaceEnhancePipeline.from_pretrained("org/onnx", backend="onnx", cache_dir=cache)
+    return [type(pipe.enhancer).__name__, pipe.detector, pipe.parser.config.sample_size]
 for step in steps:
     attempt(step, {
         "main": pipeline,
@@ -308,6 +313,7 @@ for step in steps:
         "nobody": lambda: pipeline(name="org/nobody"),
         "missing": lambda: pipeline(name="org/missing"),
         "broken": lambda: pipeline(name="org/broken"),
+        "onnx": onnx,
         "enhancer": lambda: FaceEnhancer.from_pretrained("org/faces", subfolder="enhancer", cache_dir=cache),
         "parser": lambda: AutoModel.from_pretrained("org/faces", subfolder="parser", cache_dir=cache),
     }[step])
@@ -315,16 +321,27 @@ print(json.dumps(said))
 """
 
 
-def test_load_from_the_hub_and_then_without_it(python, pushed, fake_hub, tiny, tmp_path):
-    detector = "detector/diffusion_pytorch_model.safetensors"
+@pytest.fixture(scope="module")
+def loaded(python, pushed, fake_hub, bundled, tmp_path_factory):
+    """What a process said that loaded all of it, the cache that it left, and what it asked the Hub for."""
+    folder = tmp_path_factory.mktemp("loaded")
     complete = fake_hub.files("org/faces")
-    fake_hub.commit("org/missing", "main", {path: text for path, text in complete.items() if path != detector})
+    fake_hub.commit("org/missing", "main", {path: text for path, text in complete.items() if path != DETECTOR})
     fake_hub.commit("org/broken", "main", complete)
-    fake_hub.interrupted["org/faces", detector] = 1
-    fake_hub.truncated.add(("org/broken", detector))
-    steps = ("main", "revision", "variant", "no revision", "nobody", "missing", "broken", "enhancer", "parser")
-    said = python(LOAD, tmp_path, *steps)
-    assert fake_hub.interrupted["org/faces", detector] == 0  # it broke off, and was taken up again
+    fake_hub.interrupted["org/faces", DETECTOR] = 1
+    fake_hub.truncated.add(("org/broken", DETECTOR))
+    pipe = tiny_pipeline(bundled, enhancer=tiny_enhancer(16), detector=None, super_resolver=None)
+    fake_hub.commit("org/onnx", "main", contents(hub.export(folder / "onnx", pipe, onnx=True)))
+    fake_hub.requests.clear()
+    steps = ("main", "revision", "variant", "no revision", "nobody", "missing", "broken", "onnx", "enhancer", "parser")
+    said = python(LOAD, folder / "cache", *steps)
+    fake_hub.truncated.clear()
+    return said, folder / "cache", list(fake_hub.requests)
+
+
+def test_load_from_the_hub_and_then_without_it(python, loaded, fake_hub, tiny):
+    said, cache, _ = loaded
+    assert fake_hub.interrupted["org/faces", DETECTOR] == 0  # it broke off, and was taken up again
     assert said["main"] == said["revision"] == total(tiny.detector)
     assert said["variant"] == pytest.approx(said["main"], rel=1e-3)
     assert said["enhancer"] == total(tiny.enhancer) and isinstance(said["parser"], float)
@@ -333,9 +350,8 @@ def test_load_from_the_hub_and_then_without_it(python, pushed, fake_hub, tiny, t
     assert said["missing"].startswith("OSError: Error no file named") and "org--missing" in said["missing"]
     assert "Consistency check failed" in said["broken"]
 
-    fake_hub.truncated.clear()
     fake_hub.requests.clear()
-    offline = python(LOAD, tmp_path, "main", "revision", "variant", "broken", HF_HUB_OFFLINE="1")
+    offline = python(LOAD, cache, "main", "revision", "variant", "broken", HF_HUB_OFFLINE="1")
     assert {name: offline[name] for name in ("main", "revision", "variant")} == {
         name: said[name] for name in ("main", "revision", "variant")
     }
@@ -371,20 +387,10 @@ def test_plain_diffusers_loads_it_for_a_stranger(python, pushed, exported, tmp_p
     assert hub_name == folder == "FaceEnhancePipeline"
 
 
-ONNX = """
-import json, sys
-from hf_faceenh import FaceEnhancePipeline
-pipe = FaceEnhancePipeline.from_pretrained("org/onnx", backend="onnx", cache_dir=sys.argv[1])
-print(json.dumps([type(pipe.enhancer).__name__, pipe.detector, pipe.parser.config.sample_size]))
-"""
-
-
-def test_onnx_files_come_without_the_weights(python, fake_hub, bundled, tmp_path):
-    pipe = tiny_pipeline(bundled, enhancer=tiny_enhancer(16), detector=None, super_resolver=None)
-    fake_hub.commit("org/onnx", "main", contents(hub.export(tmp_path / "made", pipe, onnx=True)))
-    fake_hub.requests.clear()
-    assert python(ONNX, tmp_path / "cache") == ["OnnxFaceEnhancer", None, 64]
-    wanted = {Path(request).name for request in fake_hub.requests if "/resolve/" in request}
+def test_onnx_files_come_without_the_weights(loaded):
+    said, _, requests = loaded
+    assert said["onnx"] == ["OnnxFaceEnhancer", None, 64]
+    wanted = {Path(request).name for request in requests if "org/onnx/resolve/" in request}
     assert wanted == {"model_index.json", "config.json", "preprocessor_config.json", "model.onnx"}
 
 

@@ -470,7 +470,7 @@ def test_bundled_pipeline_restores_a_degraded_face(bundled, photo):
 
 
 class Alive:
-    """A callback that counts what the pipeline has in memory at once; what other tests left there does not count.
+    """A callback that counts what the pipeline has in memory at once.
 
     Args:
         shapes: by name, what a tensor's shape begins and ends with.
@@ -478,29 +478,35 @@ class Alive:
 
     def __init__(self, **shapes):
         self.shapes, self.most = shapes, dict.fromkeys(shapes, 0)
-        self.before = self.tensors()
-
-    @staticmethod
-    def tensors():
-        return [item for item in gc.get_objects() if type(item) is torch.Tensor]
 
     def __call__(self, stage, done, total):
-        before = {id(item) for item in self.before}
-        tensors = [item for item in self.tensors() if id(item) not in before]
+        tensors = [item for item in gc.get_objects() if type(item) is torch.Tensor]
         for name, is_counted in self.shapes.items():
             found = {item.untyped_storage().data_ptr(): item for item in tensors if is_counted(item)}
             self.most[name] = max(self.most[name], sum(len(item) for item in found.values()))
 
 
-def test_of_a_long_list_a_few_pictures_are_in_memory_at_once(bundled, photo, monkeypatch):
+@pytest.fixture
+def counting():
+    """Makes an `Alive` for which only what comes after it counts."""
+
+    def counting(**shapes):
+        gc.freeze()  # all there is, a million objects, no longer among `gc.get_objects`
+        return Alive(**shapes)
+
+    yield counting
+    gc.unfreeze()
+
+
+def test_of_a_long_list_a_few_pictures_are_in_memory_at_once(bundled, counting, photo):
     pipe = tiny_pipeline(bundled)
     pictures = [photo.crop((120, 20, 340, 240))] * 6
-    alive = Alive(upscaled=lambda item: item.shape == (3, 440, 440))
+    alive = counting(upscaled=lambda item: item.shape == (3, 440, 440))
     pipe(pictures, face_batch_size=2, callback=alive)
     assert 3 <= alive.most["upscaled"] <= 3 * 3  # two that wait for a batch of two faces, and the clone that is fused
 
 
-def test_of_a_long_list_large_pictures_are_read_when_their_turn_comes(bundled, photo, tmp_path, monkeypatch):
+def test_of_a_long_list_large_pictures_are_read_when_their_turn_comes(bundled, counting, photo, tmp_path, monkeypatch):
     pipe = tiny_pipeline(bundled)
     pictures = [tmp_path / f"{index}.png" for index in range(5)]
     for index, path in enumerate(pictures):
@@ -508,7 +514,7 @@ def test_of_a_long_list_large_pictures_are_read_when_their_turn_comes(bundled, p
     expected = pipe(pictures)
     monkeypatch.setattr(pipeline, "DECODED", 2 * 220 * 220)
     monkeypatch.setattr(pipeline, "PIXELS", 220 * 220)
-    alive = Alive(decoded=lambda item: item.shape == (3, 220, 220))
+    alive = counting(decoded=lambda item: item.shape == (3, 220, 220))
     found = pipe(pictures, callback=alive)
     assert [image.tobytes() for image in found.images] == [image.tobytes() for image in expected.images]
     assert [len(faces) for faces in found.faces] == [len(faces) for faces in expected.faces]
@@ -526,10 +532,10 @@ def test_a_picture_that_changed_before_its_turn_came_is_told(bundled, photo, tmp
         pipe(pictures, upscale=1, callback=replaced)
 
 
-def test_of_many_faces_no_label_probabilities_are_kept(bundled, photo):
+def test_of_many_faces_no_label_probabilities_are_kept(bundled, counting, photo):
     pipe = tiny_pipeline(bundled, detector=None)
     labels = len(REGIONS)
-    alive = Alive(probabilities=lambda item: item.ndim == 4 and item.shape[1:] == (labels, 256, 256))
+    alive = counting(probabilities=lambda item: item.ndim == 4 and item.shape[1:] == (labels, 256, 256))
     crops = [photo.crop((144, 40, 304, 200)).resize((64, 64))] * 12
     pipe(crops, aligned=True, upscale=1, face_batch_size=2, callback=alive)
     assert 0 < alive.most["probabilities"] <= 2

@@ -24,8 +24,8 @@ class InvertedResidual(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int):
         super().__init__()
         width = in_channels * expansion
-        layers = [nn.Conv2d(in_channels, width, 1), nn.ReLU()] if expansion > 1 else []
-        layers += [nn.Conv2d(width, width, 3, stride, padding=1, groups=width), nn.ReLU()]
+        layers = [nn.Conv2d(in_channels, width, 1), nn.ReLU(inplace=True)] if expansion > 1 else []
+        layers += [nn.Conv2d(width, width, 3, stride, padding=1, groups=width), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, out_channels, 1))
         self.residual = stride == 1 and in_channels == out_channels
 
@@ -91,7 +91,7 @@ class FaceDetector(SoundWeights, ModelMixin, ConfigMixin):
         license: str | None = None,
     ):  # fmt: skip
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, stem_channels, 3, stride=2, padding=1), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2d(3, stem_channels, 3, stride=2, padding=1), nn.ReLU(inplace=True))
         self.backbone = nn.ModuleList()
         self.tapped = []  # indices of the stages that end a resolution, from stride 4 on
         tapped_channels = []

@@ -1,5 +1,7 @@
 """The whole of training/evaluate.py."""
 
+import contextlib
+import io
 import json
 import os
 import runpy
@@ -66,26 +68,20 @@ def models(tmp_path_factory):
     return folder
 
 
-def run(*arguments):
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, SCRIPT, *map(str, arguments)], env=environment, capture_output=True, text=True
-    )
-
-
 @pytest.fixture(scope="module")
-def results(data, models, tmp_path_factory):
+def results(evaluate, data, models, tmp_path_factory):
     """Of one run over all there is: results.json, the folder it is in, and what was printed."""
     out = tmp_path_factory.mktemp("results")
     (out / "groups.json").write_text('{"faces": ["a"], "gradients": ["b", "c"]}')
-    process = run(
+    arguments = [
         *("--hq", data / "sharp", "--lq", data / "weak", data / "strong", "--device", "cpu"),
         *("--model", models / "pipeline", models / "gpen", "--batch_size", 2, "--output_dir", out),
         *("--recognizer", models / "recognizer", "--backbone", models / "backbone"),
         *("--groups", out / "groups.json"),
-    )
-    assert process.returncode == 0, process.stderr
-    return json.loads((out / "results.json").read_text()), out, process.stdout
+    ]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        evaluate(list(map(str, arguments)))
+    return json.loads((out / "results.json").read_text()), out, printed.getvalue()
 
 
 def row(results, model, level):
@@ -308,6 +304,8 @@ def test_a_mistake_is_one_clear_line(evaluate, data, models, wrong, arguments, m
 
 
 def test_a_mistake_ends_the_process_with_one_line_and_status_1(data, models):
-    process = run("--hq", data / "weak", "--lq", data / "sharp" / "none", "--model", models / "gpen")
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    arguments = ["--hq", data / "weak", "--lq", data / "sharp" / "none", "--model", models / "gpen"]
+    process = subprocess.run([sys.executable, SCRIPT, *arguments], env=environment, capture_output=True, text=True)
     assert process.returncode == 1
     assert process.stderr.strip() == f"evaluate.py: --lq {data / 'sharp' / 'none'} is not a folder."

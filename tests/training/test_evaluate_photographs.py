@@ -73,7 +73,14 @@ def test_a_mistake_is_one_line(script, work, tmp_path, photographs, message):
     (work / "walls").mkdir(exist_ok=True)
     Image.open(work / "photographs" / "wall.png").save(work / "walls" / "wall.png")
     options = ["--model", work / "model", "--recognizer", work / "recognizer", "--output_dir", tmp_path]
-    command = [sys.executable, SCRIPT, "--photographs", work / photographs, *options]
+    with pytest.raises((ValueError, OSError), match=message) as error:
+        script["main"](["--photographs", *map(str, [work / photographs, *options])])
+    assert "\n" not in str(error.value)
+
+
+def test_a_mistake_ends_the_process_with_that_line_and_status_1(work, tmp_path):
+    options = ["--model", work / "model", "--recognizer", work / "recognizer", "--output_dir", tmp_path]
+    command = [sys.executable, SCRIPT, "--photographs", work / "nowhere", *options]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1 and message in done.stderr
+    assert done.returncode == 1 and "is not a folder" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("evaluate_photographs.py: ") and "Traceback" not in done.stderr

@@ -26,13 +26,6 @@ def script():
     return runpy.run_path(str(SCRIPT))
 
 
-def run(*arguments):
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, SCRIPT, *map(str, arguments)], env=environment, capture_output=True, text=True
-    )
-
-
 @pytest.fixture
 def photographs(tmp_path):
     """The astronaut in a folder below, a broken file, a picture without a face, and a text."""
@@ -45,13 +38,14 @@ def photographs(tmp_path):
     return folder
 
 
-def test_photographs_become_aligned_faces(photographs, tmp_path):
+def test_photographs_become_aligned_faces(script, photographs, tmp_path, capsys):
     out = tmp_path / "faces"
-    process = run("--dataset", photographs, "--output_dir", out, "--size", 128, "--min_source_px", 100)
-    assert process.returncode == 0, process.stderr
+    arguments = ["--dataset", photographs, "--output_dir", out, "--size", 128, "--min_source_px", 100]
+    script["main"](list(map(str, arguments)))
+    printed, errors = capsys.readouterr()
     left_out = "0 faces under 100 px, 1 photographs without a face, 1 unreadable ones"
-    assert process.stdout == f"1 faces in {out}; left out: {left_out}\n"
-    assert "broken.png" in process.stderr
+    assert printed == f"1 faces in {out}; left out: {left_out}\n"
+    assert "broken.png" in errors
 
     (line,) = map(json.loads, (out / "metadata.jsonl").read_text().splitlines())
     assert sorted(path.name for path in out.iterdir()) == sorted([line["file_name"], "metadata.jsonl"])
@@ -95,7 +89,9 @@ def test_no_photographs_is_one_line(script, tmp_path, folder, line):
 
 
 def test_a_mistake_ends_the_process_with_one_line_and_status_1(photographs):
-    process = run("--dataset", photographs, "--output_dir", photographs)
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, SCRIPT, "--dataset", photographs, "--output_dir", photographs]
+    process = subprocess.run(command, env=environment, capture_output=True, text=True)
     line = f"--output_dir {photographs} exists already; choose another, or remove it first."
     assert (process.returncode, process.stderr) == (1, f"prepare_faces.py: {line}\n")
 
