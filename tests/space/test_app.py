@@ -283,6 +283,15 @@ def fidelity_sliders(client):
     return found
 
 
+def test_visitors_choose_between_the_bundled_enhancers(client, three_faces, tmp_path):
+    styles = [one["props"] for one in client.config["components"] if one["props"].get("label") == "Style"]
+    assert [style["choices"] for style in styles] == [[["Faithful", "bundled"], ["Vivid (guesses more)", "vivid"]]] * 2
+    Image.open(three_faces).crop((60, 40, 240, 220)).save(tmp_path / "one.png")
+    faithful, vivid = (ask(client, tmp_path / "one.png", enlarge=1, model=name)[0] for name in ("bundled", "vivid"))
+    assert Image.open(faithful).tobytes() != Image.open(vivid).tobytes()
+    assert Image.open(faithful).text["Software"] != Image.open(vivid).text["Software"]  # which names the model
+
+
 def test_no_slider_without_a_dial(client):
     assert not any(slider["visible"] for slider in fidelity_sliders(client))
 
