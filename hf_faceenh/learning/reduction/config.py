@@ -14,7 +14,8 @@ class ReductionConfig:
     Args:
         target: multiply-accumulates in the end, as a share of the first network's; 1 reduces nothing.
         rounds: reductions to get there, where no layer is relaxed.
-        index_psnr: image quality index: loss of PSNR in dB that a layer may cause in one round; inf: any.
+        index_psnr: image quality index: loss of PSNR in dB that a layer may cause in one round; inf: any. In rounds in
+            which it is not cut, a layer saves it up for its next step.
         index_identity: likewise, for the distance of the face recognizer's embeddings.
         index_features: likewise, for the change of the feature maps that are computed from the layer's, as a share of
             their energy.

@@ -21,7 +21,8 @@ class Trial:
     Args:
         ratio: of its channels.
         quality: of the final image.
-        lost: share of the quality index that the layer's last step uses up: above 1, it costs too much.
+        lost: share of the quality index that the layer's last step uses up: above 1, it costs too much, unless the
+            layer has not been cut for as many rounds.
     """
 
     ratio: float
@@ -85,6 +86,7 @@ class Reducer:
         self.config, self.first_macs = config, first_macs
         self.round = 0
         self.prices: dict[str, float] = {}  # see `Settlement`
+        self.waited: dict[str, int] = {}  # likewise
 
     def reduce(
         self,
@@ -116,7 +118,7 @@ class Reducer:
         # 1. Rank every layer's channels.
         scores = importance(copy, batches, loss, self.config.importance)
         trials = Trials(copy, {name: average(s) for name, s in scores.items()}, batches, recognizer, average)
-        settlement = Settlement(trials, self.config, self.prices)
+        settlement = Settlement(trials, self.config, self.prices, self.waited)
 
         # 2. Settle layer after layer, each judged by the quality after it, until the schedule is met.
         if wanted < macs_before and self.config.indifferent:
@@ -127,6 +129,7 @@ class Reducer:
 
         # 3. Where all layers together cost too much, the most expensive cuts are taken back.
         settlement.take_back()
+        self.waited = {name: 1 if cut else self.waited.get(name, 1) + 1 for name, cut in settlement.ratios.items()}
 
         # 4. What is left of the network.
         keep = trials.keep(settlement.ratios)
@@ -159,10 +162,10 @@ class Reducer:
         return now * min(1, target / now) ** (1 / max(1, self.config.rounds - self.round))
 
     def state_dict(self) -> dict:
-        return {"round": self.round, "prices": dict(self.prices)}
+        return {"round": self.round, "prices": dict(self.prices), "waited": dict(self.waited)}
 
     def load_state_dict(self, state: Mapping) -> None:
-        self.round, self.prices = state["round"], dict(state["prices"])
+        self.round, self.prices, self.waited = state["round"], dict(state["prices"]), dict(state["waited"])
 
 
 def _trial(cut: Cut) -> Trial:

@@ -1,7 +1,9 @@
 """Layer after layer loses channels, with the earlier cuts in place; and the whole takes back what was too much."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from hf_faceenh.learning.reduction.config import ReductionConfig
 from hf_faceenh.learning.reduction.ratios import macs_left, next_ratio
@@ -42,10 +44,17 @@ class Settlement:
         config: indexes, limits, multiples.
         prices: layer → the last known price of a step, from earlier rounds; brought up to date here. A price is the
             share of the layer's quality index that is lost for each multiply-accumulate that is saved.
+        waited: layer → rounds since it was last cut, this one included; by default 1.
     """
 
-    def __init__(self, trials: Trials, config: ReductionConfig, prices: dict[str, float]):
-        self.trials, self.config, self.prices = trials, config, prices
+    def __init__(
+        self,
+        trials: Trials,
+        config: ReductionConfig,
+        prices: dict[str, float],
+        waited: Mapping[str, int] = MappingProxyType({}),
+    ):
+        self.trials, self.config, self.prices, self.waited = trials, config, prices, waited
         self.ratios: dict[str, float] = dict.fromkeys(trials.groups, 0.0)
         self.tried: dict[str, list[Cut]] = {layer: [] for layer in trials.groups}
         self.cuts: list[Cut] = []
@@ -57,7 +66,7 @@ class Settlement:
 
         A step is tried when its layer's last known price is the lowest, and made if it costs at most `TOLERANCE` times
         the next one's; otherwise it waits. So few are tried in vain. What a step saves beyond `wanted` does not count.
-        A layer that has used up its index is left alone for the rest of the round.
+        A layer whose index has no room for its next step is left alone for the rest of the round.
         """
         prices = {layer: RECOVERY * self.prices.get(layer, 0.0) for layer in self.ratios}
         waiting: dict[str, Cut] = {}  # tried with all the cuts that are in place
@@ -119,8 +128,11 @@ class Settlement:
         return cut
 
     def _allowed(self, cut: Cut) -> bool:
-        """Whether the layer's quality index has room for it."""
-        return cut.lost + sum(earlier.lost for earlier in self.cuts if earlier.layer == cut.layer) <= 1
+        """Whether the layer's quality index has room for it. The first cut may use up the index of all the rounds that
+        the layer has waited, because its smallest step may cost more than one round's: if that were never made, all
+        other layers would have to give what the largest does not."""
+        earlier = [one.lost for one in self.cuts if one.layer == cut.layer]
+        return cut.lost + sum(earlier) <= (1 if earlier else self.waited.get(cut.layer, 1))
 
     def _add(self, cut: Cut) -> None:
         self.cuts.append(cut)

@@ -110,6 +110,26 @@ def test_layers_are_settled_with_the_earlier_cuts_in_place():
     assert [cut.lost for cut in settlement.tried[refused]] == [pytest.approx(0.6), pytest.approx(5.6)]
 
 
+def test_a_layer_saves_up_its_index_for_its_first_step():
+    """Its smallest step costs two and a half rounds' index."""
+    layer, other = "convolutional_network.stages.0.0", "generating_network.stages.2.1"
+    trials = Additive({layer: 2.5, other: 0.6})
+    for waited, allowed in ((1, False), (2, False), (3, True)):
+        settlement = Settlement(trials, ReductionConfig(multiple=8, index_psnr=1.0, **ANY), {}, {layer: waited})
+        settlement.cut_cheapest(wanted=0)
+        assert settlement.ratios == {layer: 0.5 * allowed, other: 0.5}
+
+
+def test_rounds_without_a_cut_are_counted():
+    model, waited = ours(), {}
+    reducer = Reducer(ReductionConfig(multiple=4, target=0.5, rounds=9, index_psnr=1e-3, **ANY), macs(model))
+    for _ in range(2):
+        reduction = reducer.reduce(model, [noisy(faces(model))], l2_loss)
+        waited = {layer.name: 1 if layer.kept else waited.get(layer.name, 1) + 1 for layer in reduction.layers}
+        assert reducer.waited == waited and max(waited.values()) > 1
+        model = reduction.model
+
+
 def test_the_most_expensive_cuts_are_taken_back_until_the_whole_keeps_its_limit():
     names = ["convolutional_network.stages.0.0", *(f"generating_network.stages.{at}" for at in ("0.0", "2.1"))]
     trials = Additive(dict(zip(names, (1.0, 1.3, 1.2), strict=True)))
