@@ -192,6 +192,14 @@ def test_a_picture_elsewhere_is_fetched_once(run, crops, tmp_path, monkeypatch):
     assert sources() == ["0.png", "1.png"] and sorted(opened) == [f"/batch/{number}.png" for number in (0, 1, 2)]
 
 
+def test_an_empty_cell_is_no_file_of_this_machine(run, crops, tmp_path):
+    crops[0].save(tmp_path / "0.png")  # where the command is started
+    (tmp_path / "in").mkdir()
+    Dataset.from_dict({"image": [{"bytes": b"", "path": "0.png"}]}).to_parquet(tmp_path / "in" / "0.parquet")
+    assert run("--dataset", "in", "--output", "out", column="image")[0] == 1
+    assert "not a picture" in Path("out/failed.jsonl").read_text()
+
+
 # What is written
 
 
@@ -507,26 +515,25 @@ def test_a_missing_file_stops_the_run_and_is_not_blamed(run, folder, hindered, m
     assert run("--dataset", "in", "--output", "out")[0] == 0 and sources() == [f"{number}.png" for number in range(7)]
 
 
-def test_memory_that_is_short_for_all_blames_none(run, folder, monkeypatch):
-    def without_memory(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory.")
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), "There is too little memory: CUDA out of memory."),
+        (
+            RuntimeError("CUDA error: an illegal memory access was encountered"),
+            "Nothing can be enhanced: CUDA error: an illegal",
+        ),
+    ],
+    ids=["memory", "gpu"],
+)
+def test_what_all_pictures_lack_blames_none(run, folder, monkeypatch, error, told):
+    def fails(*_, **__):
+        raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(FaceEnhancePipeline, "__call__", without_memory)
+        patch.setattr(FaceEnhancePipeline, "__call__", fails)
         status, err = run("--dataset", "in", "--output", "out")
-    assert status == 1 and "There is too little memory: CUDA out of memory." in err.splitlines()[-1]
-    assert not Path("out/progress").exists()
-    assert run("--dataset", "in", "--output", "out")[0] == 0
-
-
-def test_a_gpu_that_has_crashed_blames_none(run, folder, monkeypatch):
-    def crashed(*_, **__):
-        raise RuntimeError("CUDA error: an illegal memory access was encountered")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(FaceEnhancePipeline, "__call__", crashed)
-        status, err = run("--dataset", "in", "--output", "out")
-    assert status == 1 and "Nothing can be enhanced: CUDA error: an illegal" in err.splitlines()[-1]
+    assert status == 1 and told in err.splitlines()[-1]
     assert not Path("out/progress").exists()
     assert run("--dataset", "in", "--output", "out")[0] == 0
 

@@ -125,8 +125,8 @@ class Collection:
                 cell = row[self.column][0].as_py() or {"bytes": None, "path": None}
                 # A copy: a slice would keep the pictures of its whole batch in memory.
                 fields = {name: row[name].take([0]) for name in row.column_names if name != self.column}
-                name, last = self._name(cell["path"]), following is None
-                yield Picture(index, name, fields, cell["bytes"] or cell["path"], last=last)
+                source = cell["path"] if cell["bytes"] is None else cell["bytes"]
+                yield Picture(index, self._name(cell["path"]), fields, source, last=following is None)
 
     def _name(self, path: str | None) -> str | None:
         if not path:
@@ -143,7 +143,8 @@ class Collection:
     def is_whole(self, task: int, record: Callable[[str], dict | None]) -> bool:
         """Whether all shards of a task are whole. `record` gives the record of a whole shard by its name, and `None`
         for one that is to be made."""
-        records = (record(self._shard(task, number)) for number in itertools.count())
+        numbers = itertools.count() if self.is_stream else range(1)
+        records = (record(self._shard(task, number)) for number in numbers)
         return any(one["last"] for one in itertools.takewhile(bool, records))
 
     def fingerprint(self) -> dict[str, int]:

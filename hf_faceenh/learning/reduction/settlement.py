@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from hf_faceenh.learning.reduction.config import ReductionConfig
 from hf_faceenh.learning.reduction.ratios import macs_left, next_ratio
@@ -44,16 +43,10 @@ class Settlement:
         config: indexes, limits, multiples.
         prices: layer → the last known price of a step, from earlier rounds; brought up to date here. A price is the
             share of the layer's quality index that is lost for each multiply-accumulate that is saved.
-        waited: layer → rounds since it was last cut, this one included; by default 1.
+        waited: layer → rounds since it was last cut, this one included; 1 for a layer that it lacks.
     """
 
-    def __init__(
-        self,
-        trials: Trials,
-        config: ReductionConfig,
-        prices: dict[str, float],
-        waited: Mapping[str, int] = MappingProxyType({}),
-    ):
+    def __init__(self, trials: Trials, config: ReductionConfig, prices: dict[str, float], waited: Mapping[str, int]):
         self.trials, self.config, self.prices, self.waited = trials, config, prices, waited
         self.ratios: dict[str, float] = dict.fromkeys(trials.groups, 0.0)
         self.tried: dict[str, list[Cut]] = {layer: [] for layer in trials.groups}

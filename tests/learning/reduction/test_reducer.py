@@ -103,7 +103,7 @@ def test_layers_are_settled_with_the_earlier_cuts_in_place():
     """Each of two layers can go without the other, but not both."""
     first, second = "convolutional_network.stages.0.0", "generating_network.stages.2.1"
     trials = Additive({first: 0.6, second: 0.6}, together=5.0)
-    settlement = Settlement(trials, ReductionConfig(multiple=8, index_psnr=1.0, **ANY), {})
+    settlement = Settlement(trials, ReductionConfig(multiple=8, index_psnr=1.0, **ANY), {}, {})
     settlement.cut_cheapest(wanted=0)
     made, refused = sorted((first, second), key=trials.saved, reverse=True)
     assert [cut.layer for cut in settlement.cuts] == [made] and settlement.ratios == {made: 0.5, refused: 0.0}
@@ -134,7 +134,7 @@ def test_the_most_expensive_cuts_are_taken_back_until_the_whole_keeps_its_limit(
     names = ["convolutional_network.stages.0.0", *(f"generating_network.stages.{at}" for at in ("0.0", "2.1"))]
     trials = Additive(dict(zip(names, (1.0, 1.3, 1.2), strict=True)))
     limit = {"total_psnr": 2.3, "total_identity": math.inf}
-    settlement = Settlement(trials, ReductionConfig(multiple=8, index_psnr=10.0, **limit), {})
+    settlement = Settlement(trials, ReductionConfig(multiple=8, index_psnr=10.0, **limit), {}, {})
     settlement.cut_cheapest(wanted=0)
     assert sorted(settlement.ratios.values()) == [0.5, 0.5, 0.5] and settlement.outcome.quality.psnr < 30 - 2.3
     settlement.take_back()
