@@ -11,6 +11,8 @@ import mistakes
 import pictures
 from wishes import Stopped
 
+from hf_faceenh.allocator import give_back_freed_memory
+
 running: dict[Path, str | None] = {}  # the file whose existence stops a run, and whose run it is (Gradio's session)
 waiting_to_stop: set[str] = set()  # sessions that pressed Stop before their turn came
 
@@ -40,6 +42,8 @@ async def in_thread(function, *arguments, request: gr.Request) -> Any:
         raise mistakes.reported(error) from None
     finally:
         del running[stop]
+        if not running:
+            give_back_freed_memory()
 
 
 def begin(request: gr.Request) -> None:

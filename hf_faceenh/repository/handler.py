@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from hf_faceenh import FaceEnhancePipeline
+from hf_faceenh.allocator import keep_freed_memory
 
 # What a caller may set of `FaceEnhancePipeline.__call__`; a query in a URL gives fractions as text.
 PARAMETERS = {
@@ -39,6 +40,7 @@ class EndpointHandler:
     """
 
     def __init__(self, path: str = ""):
+        keep_freed_memory()
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.pipe = FaceEnhancePipeline.from_pretrained(path or Path(__file__).parent).to(device)
         self.pipe.set_progress_bar_config(disable=True)
