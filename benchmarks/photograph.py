@@ -18,6 +18,7 @@ from PIL import Image
 from timing import seconds
 
 from hf_faceenh import FaceEnhancePipeline
+from hf_faceenh.allocator import keep_freed_memory
 from hf_faceenh.learning.scripts import parse_options, run_script
 from hf_faceenh.learning.tables import markdown_table
 from hf_faceenh.models.costs import multiply_accumulates_within
@@ -66,6 +67,7 @@ class Options:
 
 def main(arguments: list[str] | None = None) -> None:
     options, _ = parse_options(Options, __doc__, arguments)
+    keep_freed_memory()  # as our commands do
     torch.set_num_threads(options.threads)
     pipe = FaceEnhancePipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)

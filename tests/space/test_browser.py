@@ -247,17 +247,17 @@ def test_progress_and_stop_and_leave(page, three_faces, tmp_path):
     assert re.search(r"tile \d+ of \d+", page.wait("#slider", "Sharpening the picture, tile").text)
     page.press("Stop")
     start = time.monotonic()
-    page.gone("#slider .progress-text, #slider .progress-bar", seconds=4)
+    page.gone("#slider .progress-text, #slider .progress-bar", seconds=10)
     page.press("Enhance")
     page.wait("#slider", "Sharpening")  # the stopped one makes room
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 30
     page.driver.get("about:blank")
     start = time.monotonic()
     page.open()
     page.upload(three_faces)
     page.press("Enhance")
     page.wait("#faces", "Faces: 3 of 3 enhanced")
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 30
 
 
 def test_several_pictures(page, three_faces, tmp_path):
