@@ -67,7 +67,8 @@ def enhance_one(
         for index, frame in enumerate(itertools.chain([first], reading)):
             _check_size(pipe, job, frame, options, format)
             with _frame_shown(pipe, index, len(frames)):
-                (result,), (found,) = pipe(frame, output_type="deep", return_dict=False, **options)
+                made = pipe(frame, output_type="deep", face_pictures=bool(job.faces), return_dict=False, **options)
+            (result,), (found,) = made
             if job.faces:
                 number = f"_{index}" if len(frames) > 1 else ""
                 save_faces(pipe, found, job.faces.with_name(job.faces.name + number), kept)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+import torch.nn.functional as F
 
 from hf_faceenh.faces import EnhancedFace, Reason, Show, crop_both, filled_in, left_alone, wanted
 from hf_faceenh.fusion import FAINTEST
@@ -33,8 +34,9 @@ class Photograph:
         faces: a record for every face, which is filled in on the way.
         transforms: `[N, 2, 3]`, px of the picture → px of the crops.
         upscaled: `[3, uH, uW]`; `None` where the result is the face alone.
-        enhanced: `[3, S, S]` uint16 of each face that is enhanced, in their order; see `packed` and `enhanced_face`.
-        masks: `[1, S, S]` of the same.
+        enhanced: `[3, s, s]` uint16 of each face that is enhanced, in their order, s as in `reduced`; see `packed` and
+            `enhanced_face`.
+        masks: `[1, s, s]` of the same.
     """
 
     picture: LoadedImage | None
@@ -108,11 +110,13 @@ class Photograph:
         return result if self.tone is None else self.tone.put_back_(result)
 
     def enhanced_face(self, place: int) -> torch.Tensor:
-        """One of those in `enhanced`, `[3, S, S]` in [0, 1]."""
+        """One of those in `enhanced`, `[3, s, s]` in [0, 1]."""
         return unpacked(self.enhanced[place])
 
-    def show_left_alone(self, size: int, show: Show) -> None:
+    def show_left_alone(self, size: int, show: Show | None) -> None:
         """Fills in the records of the faces that are not enhanced."""
+        if show is None:
+            return
         for index in set(range(len(self.faces))) - set(self.wanted):
             self.faces[index] = filled_in(self.faces[index], show, crop=self.toned(self.crop(index, size)[0]))
 
@@ -133,32 +137,32 @@ class Photograph:
         enhanced: torch.Tensor,
         labels: torch.Tensor,
         mask: torch.Tensor,
-        show: Show,
+        upscale: int,
+        show: Show | None,
     ) -> None:
-        """Keeps what was made of a face; of crop and labels only what its record needs, and of a face that is left
-        alone after all, or of which `mask` takes nothing, only the crop."""
-        crop = self.toned(crop.clone())
-        if not self.aligned and mask.max() < FAINTEST * self.faces[index].strength:
-            face = replace(self.faces[index], held_back=None, identity_distance=None)
-            self.faces[index] = left_alone(face, Reason.NO_GAIN)
-        if self.faces[index].reason is not None:
-            self.faces[index] = filled_in(self.faces[index], show, crop=crop)
-            return
-        self.enhanced.append(packed(enhanced))
-        self.masks.append(mask)
-        self.faces[index] = filled_in(self.faces[index], show, crop=crop, parsing=labels, mask=mask[0])
+        """Keeps what the result needs of a face, which is nothing of one that is left alone after all, or of which
+        `mask` takes nothing; and, with `show`, its record's pictures."""
+        face = self.faces[index]
+        if not self.aligned and mask.max() < FAINTEST * face.strength:
+            face = left_alone(replace(face, held_back=None, identity_distance=None), Reason.NO_GAIN)
+        made = {} if face.reason else {"enhanced": self.toned(enhanced.clone()), "parsing": labels, "mask": mask[0]}
+        self.faces[index] = face if show is None else filled_in(face, show, self.toned(crop.clone()), **made)
+        if face.reason is None:
+            side = len(mask[0]) if self.aligned else face.size * upscale  # of the crop in the result
+            self.enhanced.append(packed(reduced(enhanced, side)))
+            self.masks.append(reduced(mask, side))
 
-    def records(self, show: Show) -> list[EnhancedFace]:
-        """The complete records. Empties `enhanced`, so that no face is in memory twice."""
-        for index in self.wanted:
-            enhanced = self.toned(unpacked(self.enhanced.pop(0)))
-            self.faces[index] = filled_in(self.faces[index], show, enhanced=enhanced)
-        return self.faces
+
+def reduced(picture: torch.Tensor, side: float) -> torch.Tensor:
+    """`[C, S, S]` by as many halvings as leave at least twice the `side` px at which the result shows it, so that it
+    stays as sharp. All faces of a crowd wait for the last of them."""
+    while picture.shape[-1] % 2 == 0 and picture.shape[-1] >= 4 * side:
+        picture = F.avg_pool2d(picture, 2)
+    return picture
 
 
 def packed(face: torch.Tensor) -> torch.Tensor:
-    """A face in [0, 1] in 16 bits a value: half of float32's memory, and finer than most pictures that it ends in. All
-    faces of a crowd wait for the last of them."""
+    """A face in [0, 1] in 16 bits a value: half of float32's memory, and finer than most pictures that it ends in."""
     return (face * LEVELS).round_().to(torch.uint16)
 
 

@@ -327,7 +327,8 @@ def _run(loaded: LoadedImage, wishes: Wishes, stop: Path | None, progress: Progr
     only = None if wishes.faces is None else [wishes.faces]
     try:
         chosen = pipes[model_of(wishes)]
-        return chosen(loaded, only_faces=only, callback=on_step, output_type="deep", **_settings(wishes), **STEPS)
+        usual = {"output_type": "deep", "face_pictures": False}
+        return chosen(loaded, only_faces=only, callback=on_step, **usual, **_settings(wishes), **STEPS)
     except FaceChoiceError as error:
         raise Refused("That face is not in the picture. Please choose again.") from error
     except (MemoryError, RuntimeError) as error:

@@ -3,11 +3,13 @@
 import math
 import weakref
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from hf_faceenh import fusion
-from hf_faceenh.fusion import face_labels, face_mask, fuse, region_mask
+from hf_faceenh.fusion import face_labels, face_mask, fuse, gaussian_blur, region_mask
 
 WORDS = "background skin nose l_eye r_eye l_brow r_brow mouth u_lip l_lip hair hat neck cloth".split()
 
@@ -35,6 +37,15 @@ def test_the_face_is_selected_by_name_in_any_order():
     assert face_labels({0: "cloth", 7: "Nose", 3: "skin"}) == [7, 3]
     with pytest.raises(ValueError, match="LABEL_0.*CelebAMask-HQ"):
         face_labels({0: "LABEL_0", 1: "LABEL_1"})
+
+
+@pytest.mark.parametrize("sigma", [2, 12, 15.36, 25.6])
+@pytest.mark.parametrize("size", [256, 504])
+def test_a_wide_blur_is_a_gaussian_too(sigma, size):
+    mask = oval(size)[:, [WORDS.index("skin")]]
+    mask[..., : size // 10] = 1  # at the border, which is repeated outside
+    expected = cv2.GaussianBlur(mask[0, 0].numpy(), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    assert np.abs(gaussian_blur(mask, sigma)[0, 0].numpy() - expected).max() < 1 / 200
 
 
 def test_mask_is_full_on_the_face_soft_at_its_edge_and_zero_at_the_border():

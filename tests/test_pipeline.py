@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageFilter
 from tiny import REGIONS, tiny_codeformer, tiny_enhancer, tiny_parser, tiny_pipeline
 
-from hf_faceenh import FaceEnhancePipeline, FaceEnhancer, GPENFaceEnhancer, SuperResolver, pipeline
+from hf_faceenh import FaceEnhancePipeline, FaceEnhancer, GPENFaceEnhancer, SuperResolver, pipeline, window
 from hf_faceenh.alignment import crop_faces
 from hf_faceenh.faces import Reason
 from hf_faceenh.models.face_network import FaceEnhancerOutput
@@ -248,6 +248,31 @@ def test_pictures_of_different_sizes_in_one_call_equal_single_calls(tiny, photo)
         assert np.abs(as_array(together.images[index]) - as_array(alone.images[0])).max() <= 1
         assert [face.box for face in together.faces[index]] == [face.box for face in alone.faces[0]]
     assert [len(faces) for faces in together.faces] == [1, 2, 0, 1]
+
+
+def test_without_pictures_of_the_faces_the_result_is_the_same(tiny, photo):
+    pictures = [photo, photo.resize((48, 48))]  # the second one's face is left alone
+    full, plain = (tiny(pictures, face_pictures=wanted) for wanted in (True, False))
+    for image, same in zip(full.images, plain.images, strict=True):
+        np.testing.assert_array_equal(as_array(image), as_array(same))
+    for (face,), (bare,) in zip(full.faces, plain.faces, strict=True):
+        assert (bare.crop, bare.enhanced, bare.parsing, bare.mask) == (None,) * 4 and face.crop is not None
+        assert (bare.box, bare.reason, bare.strength) == (face.box, face.reason, face.strength)
+
+
+def test_a_small_face_waits_reduced_and_comes_out_the_same(bundled, photo, monkeypatch):
+    small, sides, reduced = photo.resize((200, 200)), [], window.reduced
+
+    def unreduced(picture, side):
+        sides.append(reduced(picture, side).shape[-1])
+        return picture
+
+    (result,) = bundled(small).images
+    monkeypatch.setattr(window, "reduced", unreduced)
+    (whole,) = bundled(small).images
+    assert sides == [256, 256]  # face and mask
+    difference = np.abs(as_array(result) - as_array(whole))
+    assert difference.max() <= 3 and difference.mean() < 0.01
 
 
 def test_the_same_again(tiny, photo):
@@ -606,8 +631,8 @@ def sheet(columns, rows):
 CROWD = """
 canvas, faces = sheet(40, 25)
 pipe.detector.detect = lambda *_: faces
-(records,) = pipe(canvas).faces
-print(sum(face.enhanced is not None for face in records), used())
+(records,) = pipe(canvas, face_pictures=False).faces
+print(sum(face.left_alone is None for face in records), used())
 """
 LIST = """
 canvas, faces = sheet(12, 8)

@@ -79,7 +79,7 @@ def test_a_face_of_which_nothing_is_taken_is_left_alone():
     for index, (strength, share) in enumerate(wanted_at):
         one.faces[index] = replace(one.faces[index], strength=strength, identity_distance=0.0)
         crop, labels = torch.rand(3, 8, 8), torch.zeros(8, 8, dtype=torch.uint8)
-        one.add(index, crop, crop, labels, torch.full((1, 8, 8), share), show=lambda pixels: pixels)
+        one.add(index, crop, crop, labels, torch.full((1, 8, 8), share), 1, show=lambda pixels: pixels)
     taken, alone, faint = one.faces
     assert taken.reason is faint.reason is None and faint.mask.max() > 0  # so little was asked for
     assert alone.reason is Reason.NO_GAIN and alone.crop is not None and alone.mask is None

@@ -156,7 +156,8 @@ class Work:
                 yield picture
 
     def _enhance_together(self, *pictures: Picture) -> None:
-        output = self.pipe([picture.loaded for picture in pictures], output_type="deep", **self.options)
+        loaded = [picture.loaded for picture in pictures]
+        output = self.pipe(loaded, output_type="deep", face_pictures=False, **self.options)
         for picture, image, faces in zip(pictures, output.images, output.faces, strict=True):
             picture.result, picture.faces = image, [described(face) for face in faces]
 

@@ -63,7 +63,7 @@ class EndpointHandler:
                 f"The result would have {height * width * upscale**2 / 1e6:.0f} megapixels; at most "
                 f"{LARGEST_RESULT / 1e6:.0f} are served. Send a smaller picture, or a smaller upscale."
             )
-        return self.pipe(picture, **parameters).images[0]
+        return self.pipe(picture, face_pictures=False, **parameters).images[0]
 
 
 def read_inputs(inputs: Any) -> bytes | Image.Image:
