@@ -26,7 +26,6 @@ from timing import by_turns, fair_clock, seconds
 from torch import nn
 
 from hf_faceenh import FaceEnhancePipeline, hub
-from hf_faceenh.allocator import keep_freed_memory
 from hf_faceenh.enhancing import enhance, parse
 from hf_faceenh.learning.data import pictures_of
 from hf_faceenh.learning.metrics import psnr
@@ -142,7 +141,6 @@ def _cell(seconds: float | None) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     options, _ = parse_options(Options, __doc__, arguments, several=("threads",))
-    keep_freed_memory()  # as our commands do
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.model or hub.export(Path(scratch) / "model", FaceEnhancePipeline.from_pretrained(), onnx=True)
         int8 = quantized(folder, Path(scratch) / "int8")

@@ -260,8 +260,9 @@ def test_without_pictures_of_the_faces_the_result_is_the_same(tiny, photo):
         assert (bare.box, bare.reason, bare.strength) == (face.box, face.reason, face.strength)
 
 
-def test_a_small_face_waits_reduced_and_comes_out_the_same(bundled, photo, monkeypatch):
-    small, sides, reduced = photo.resize((200, 200)), [], window.reduced
+@pytest.mark.parametrize("side", [200, 270])  # the crop has 62 or 84 px of it, 125 or 168 of the result
+def test_a_small_face_waits_reduced_and_comes_out_the_same(bundled, photo, monkeypatch, side):
+    small, sides, reduced = photo.resize((side, side)), [], window.reduced
 
     def unreduced(picture, side):
         sides.append(reduced(picture, side).shape[-1])
@@ -272,7 +273,7 @@ def test_a_small_face_waits_reduced_and_comes_out_the_same(bundled, photo, monke
     (whole,) = bundled(small).images
     assert sides == [256, 256]  # face and mask
     difference = np.abs(as_array(result) - as_array(whole))
-    assert difference.max() <= 3 and difference.mean() < 0.01
+    assert difference.max() <= 3 and difference.mean() < 0.02
 
 
 def test_the_same_again(tiny, photo):
