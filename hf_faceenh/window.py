@@ -145,8 +145,11 @@ class Photograph:
         face = self.faces[index]
         if not self.aligned and mask.max() < FAINTEST * face.strength:
             face = left_alone(replace(face, held_back=None, identity_distance=None), Reason.NO_GAIN)
-        made = {} if face.reason else {"enhanced": self.toned(enhanced.clone()), "parsing": labels, "mask": mask[0]}
-        self.faces[index] = face if show is None else filled_in(face, show, self.toned(crop.clone()), **made)
+        if show is not None:
+            face = filled_in(face, show, crop=self.toned(crop.clone()))
+        if show is not None and face.reason is None:
+            face = filled_in(face, show, enhanced=self.toned(enhanced.clone()), parsing=labels, mask=mask[0])
+        self.faces[index] = face
         if face.reason is None:
             side = len(mask[0]) if self.aligned else face.size * upscale  # of the crop in the result
             self.enhanced.append(packed(reduced(enhanced, side)))
